@@ -1,0 +1,111 @@
+"""Pictures of every size, resized once into a memory-mapped cache, sliced from disk for training.
+
+>>> import mmcache
+>>> cache = mmcache.build("photos/", "photos.mmc", size=256)  # doctest: +SKIP
+>>> cache[17].shape  # doctest: +SKIP
+(192, 256, 3)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmcache.batches import Batch
+    from mmcache.cache import Cache
+    from mmcache.cache import open_cache as open  # noqa: A004  # mmcache.open is its name
+    from mmcache.errors import (
+        BusyError,
+        CacheNotFoundError,
+        DamagedCacheError,
+        DestinationError,
+        DifferentCacheError,
+        MmcacheError,
+        NoSpaceError,
+        PictureError,
+        PicturesSkippedWarning,
+        RowError,
+        SelectionError,
+        SettingError,
+        ShapesDifferError,
+        SourceError,
+        SourceNotFoundError,
+        UnknownKeyError,
+        WorkerError,
+    )
+    from mmcache.geometry import Placement, Size
+    from mmcache.images import apply
+    from mmcache.ingest import build, plan
+    from mmcache.planning import Plan
+    from mmcache.recipe import Recipe
+    from mmcache.showing import show
+    from mmcache.sources import Folder, Paths, Source
+
+__all__ = [
+    "Batch",
+    "BusyError",
+    "Cache",
+    "CacheNotFoundError",
+    "DamagedCacheError",
+    "DestinationError",
+    "DifferentCacheError",
+    "Folder",
+    "MmcacheError",
+    "NoSpaceError",
+    "Paths",
+    "PictureError",
+    "PicturesSkippedWarning",
+    "Placement",
+    "Plan",
+    "Recipe",
+    "RowError",
+    "SelectionError",
+    "SettingError",
+    "ShapesDifferError",
+    "Size",
+    "Source",
+    "SourceError",
+    "SourceNotFoundError",
+    "UnknownKeyError",
+    "WorkerError",
+    "apply",
+    "build",
+    "open",
+    "plan",
+    "show",
+]
+
+__version__ = "0.1.0"
+
+# Loaded by name when asked for, so that `import mmcache` costs nothing.
+_ELSEWHERE = {
+    "Batch": "batches",
+    "Cache": "cache",
+    "Folder": "sources",
+    "Paths": "sources",
+    "Placement": "geometry",
+    "Plan": "planning",
+    "Recipe": "recipe",
+    "Size": "geometry",
+    "Source": "sources",
+    "apply": "images",
+    "build": "ingest",
+    "open": "cache",
+    "plan": "ingest",
+    "show": "showing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"mmcache.{_ELSEWHERE.get(name, 'errors')}")
+    # The function is named so that inside its module `open` is still Python's.
+    value = getattr(module, "open_cache" if name == "open" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

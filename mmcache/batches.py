@@ -1,0 +1,113 @@
+"""Index arithmetic: which rows an index means, and what a batch of them is.
+
+Python's own lists are the rule: slices, negative numbers and out-of-range errors behave as theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmcache.errors import RowError, SelectionError, ShapesDifferError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from mmcache.records import Strings
+
+__all__ = ["Batch", "Rows", "chosen", "position"]
+
+Rows = range | np.ndarray[Any, np.dtype[np.int64]]
+"""Which rows a cache has: a range where rows lie evenly, else an int64 array."""
+
+
+def position(index: Any, length: int) -> int:
+    """Return *index* as a position from 0 to ``length - 1``."""
+    place = index + length if index < 0 else index
+    if not 0 <= place < length:
+        raise RowError(f"row {index} was asked for, and there are {length}")
+    return int(place)
+
+
+def chosen(index: Any, length: int) -> Rows:
+    """Return the positions that a list, array or mask *index* means, none of them negative.
+
+    Raises
+    ------
+    RowError
+        (an ``IndexError``) where a position is not there, or a mask has another length.
+    SelectionError
+        (a ``TypeError``) where *index* is something else.
+    """
+    try:
+        wanted = np.asarray(index)
+    except ValueError as error:  # a ragged list
+        raise SelectionError(_not_an_index(index)) from error
+    if wanted.ndim == 1 and not len(wanted):
+        return np.empty(0, np.int64)
+    if wanted.ndim != 1 or wanted.dtype.kind not in "iub":
+        raise SelectionError(_not_an_index(index))
+    if wanted.dtype.kind == "b":
+        if len(wanted) != length:
+            raise RowError(f"a mask of {len(wanted)} was given, and there are {length} rows")
+        return np.flatnonzero(wanted).astype(np.int64, copy=False)
+    if wanted.dtype.kind == "u" and int(wanted.max()) >= length:
+        raise RowError(f"row {wanted.max()} was asked for, and there are {length}")
+    rows = wanted.astype(np.int64)
+    rows[rows < 0] += length
+    outside = (rows < 0) | (rows >= length)
+    if outside.any():
+        raise RowError(f"row {wanted[outside][0]} was asked for, and there are {length}")
+    return rows
+
+
+def _not_an_index(index: Any) -> str:
+    return (
+        f"{type(index).__name__} is no index: say a row, a slice, a list of rows, a mask or a key"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some pictures of a cache, gathered; ``np.asarray(batch)`` is its images.
+
+    Attributes
+    ----------
+    images : (n, height, width, channels) array, or list of n arrays
+        One array, a copy of its own that may be written to, where shapes agree; else a list of
+        read-only views of the cache.
+    labels : int64 (n,) or None
+        None where the source has none.
+    rows : int64 (n,)
+        The positions in the cache that made the batch.
+    sizes : int64 (n, 2)
+        Valid height and width of each picture, padding not counted.
+    keys : sequence of str
+        Their names.
+    """
+
+    images: NDArray[Any] | list[NDArray[Any]]
+    labels: NDArray[np.int64] | None
+    rows: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    keys: Strings
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return iter(self.images)
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None
+    ) -> NDArray[Any]:
+        if isinstance(self.images, list):
+            raise ShapesDifferError(
+                "the pictures of this batch differ in shape, and one array was asked for: use"
+                " batch.images, a list"
+            )
+        return np.array(self.images, dtype, copy=copy)

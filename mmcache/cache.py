@@ -1,0 +1,470 @@
+"""The cache: pictures as slices of mapped files. Opening and slicing never decode."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from mmcache.batches import Batch, Rows, chosen, position
+from mmcache.errors import (
+    DamagedCacheError,
+    DifferentCacheError,
+    RowError,
+    ShapesDifferError,
+    UnknownKeyError,
+)
+from mmcache.facts import Facts, counted, human_bytes
+from mmcache.geometry import Placement, Size
+from mmcache.recipe import Recipe
+from mmcache.records import (
+    COLUMNS,
+    HEIGHT,
+    OFFSET,
+    Failures,
+    Strings,
+    find,
+    printable,
+    to_bytes,
+)
+from mmcache.stores.frame import read_frame
+from mmcache.stores.mapping import Mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Cache", "open_cache"]
+
+_ROW_BYTES = 32
+# Unsigned, so that a damaged negative number is a huge one, which no slice reaches.
+_row = struct.Struct("<3Q").unpack_from
+
+# Asking the system for a file's size costs more than making a view. A file cannot be cut and its
+# view be touched in less time than this, but by the race that remains in any case.
+_LOOK_AGAIN = 10e-6  # seconds
+
+
+class Cache:
+    """Pictures in a file: a picture is a read-only view of it, and nothing is copied.
+
+    Made by :func:`mmcache.open` and :func:`mmcache.build`. ``cache[17]``, ``cache[-1]`` and
+    ``cache["cats/001.jpg"]`` are pictures, ``(height, width, channels)`` arrays; ``cache[10:20]``,
+    ``cache[[3, 1, 2]]``, ``cache[mask]`` and ``cache[["a.jpg", "b.jpg"]]`` are narrower caches over
+    the same files, which can be indexed again.
+
+    A cache may be used from many threads, after ``fork``, and pickled: what is sent is its path and
+    fingerprint. See also :func:`mmcache.show` for a contact sheet, and :func:`mmcache.apply` for
+    the same pixels at inference.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Where the files are.
+    recipe : Recipe
+        How the pictures were brought to size.
+    classes : tuple of str
+        Names that labels are positions in.
+    fingerprint : str
+        Identifies the contents: equal for equal contents.
+    """
+
+    __slots__ = (
+        "_channels", "_due", "_files", "_flats", "_length", "_order", "_records", "_rows",
+        "_sorted", "classes", "fingerprint", "path", "recipe",
+    )  # fmt: skip
+
+    def __init__(self, files: Mapping, rows: Rows | None = None) -> None:
+        frame = files.frame
+        self._files = files
+        self._flats = files.segments("pixels")
+        self._length = _even_length(self._flats)
+        self._records = memoryview(files.array("records")).cast("B")
+        self._rows = range(frame.arrays["records"].shape[0]) if rows is None else rows
+        self._order = files.array("key_order") if "key_order" in files else None
+        self._sorted: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._due = 0.0
+        self.path = files.path
+        self.recipe = Recipe.from_json(frame.recipe)
+        self.classes = frame.classes
+        self.fingerprint = frame.content
+        self._channels = self.recipe.channels
+
+    # What it holds ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int | str | bytes) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Sequence[str] | NDArray[Any]) -> Cache: ...
+    def __getitem__(self, index: Any) -> NDArray[Any] | Cache:
+        """Return the picture at a row or of a key, or a narrower cache.
+
+        Raises
+        ------
+        RowError
+            (an ``IndexError``) where a row is not there.
+        UnknownKeyError
+            (a ``KeyError``) where a key is not there.
+        DamagedCacheError
+            (a ``ValueError``) where the row's place in the file makes no sense, or the file was cut.
+        """
+        if type(index) is not int:
+            return self._any(index)
+        # This is the path that training takes: no call that could be spared.
+        if monotonic() > self._due:
+            self._look()
+        try:
+            offset, height, width = _row(self._records, self._rows[index] * _ROW_BYTES)
+        except IndexError:
+            raise RowError(f"row {index} was asked for, and there are {len(self)}") from None
+        try:
+            start = offset % self._length
+            length = height * width * self._channels
+            if length:
+                flat = self._flats[offset // self._length]
+                return flat[start : start + length].reshape(height, width, self._channels)
+        except (IndexError, ValueError, OverflowError):
+            pass
+        raise DamagedCacheError(
+            f"the index of {self.path} is damaged at row {index}: it points outside the pixels"
+        )
+
+    def _look(self) -> None:
+        self._files.check("records", "pixels")
+        self._due = monotonic() + _LOOK_AGAIN
+
+    def _any(self, index: Any) -> NDArray[Any] | Cache:
+        if isinstance(index, (str, bytes)):
+            return self[self._place(index)]
+        if isinstance(index, slice):
+            return Cache(self._files, self._rows[index])
+        if hasattr(index, "__index__") and not isinstance(index, (bool, np.bool_, np.ndarray)):
+            return self[int(index.__index__())]
+        if isinstance(index, (list, tuple)) and index and isinstance(index[0], (str, bytes)):
+            places = np.array([self._place(key) for key in index], np.int64)
+            return Cache(self._files, _taken(self._rows, places))
+        return Cache(self._files, _taken(self._rows, chosen(index, len(self))))
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[place] for place in range(len(self)))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, (str, bytes)) and self._find(to_bytes(key)) is not None
+
+    def _place(self, key: str | bytes) -> int:
+        place = self._find(to_bytes(key))
+        if place is None:
+            raise UnknownKeyError(
+                f"{printable(key)} is not among the {counted(len(self), 'picture')} here:"
+                " keys are paths below the folder, as in cache.keys"
+            )
+        return place
+
+    def _find(self, key: bytes) -> int | None:
+        """Return the place of *key* among these rows."""
+        row = find(self._all_keys(), self._order, key)
+        if row is None:
+            return None
+        if isinstance(self._rows, range):
+            return self._rows.index(row) if row in self._rows else None
+        if self._sorted is None:
+            order = np.argsort(self._rows, kind="stable")
+            self._sorted = self._rows[order], order
+        rows, order = self._sorted
+        place = int(np.searchsorted(rows, row))
+        return int(order[place]) if place < len(rows) and rows[place] == row else None
+
+    def _all_keys(self) -> Strings:
+        return Strings(self._files.array("keys"), self._files.array("key_offsets"))
+
+    def _column(self, name: str) -> NDArray[Any]:
+        """Return an array of the cache at these rows: a view where they lie evenly."""
+        column = self._files.array(name)
+        if isinstance(self._rows, range):
+            return column[_as_slice(self._rows)]
+        taken = column[self._rows]
+        taken.flags.writeable = False
+        return taken
+
+    @property
+    def keys(self) -> Strings:
+        """The names of the pictures: a sequence of ``str``, in the order of the rows."""
+        return self._all_keys().take(self._rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Positions in ``classes``: int64 ``(N,)``, -1 for none; None where there are no classes."""
+        return self._column("labels") if "labels" in self._files else None
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Height, width and channels of each picture: int64 ``(N, 3)``."""
+        return self._column("records")[:, HEIGHT:]
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What the pictures were made from: ``(N,)`` arrays by name.
+
+        Upright ``height`` and ``width`` of the source in pixels, EXIF ``orientation`` as stored,
+        ``file_size`` in bytes, ``mtime_ns``, ``content_hash`` (CRC-32C of the file), ``flags``.
+        """
+        return {name: self._column(name) for name in COLUMNS}
+
+    @property
+    def failures(self) -> Failures:
+        """The pictures of the source that could not be read: ``key``, ``stage``, ``reason``."""
+        files = self._files
+        return Failures(
+            Strings(files.array("failure_keys"), files.array("failure_key_offsets")),
+            files.array("failure_stages"),
+            Strings(files.array("failure_reasons"), files.array("failure_reason_offsets")),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of these pictures' pixels."""
+        if self._is_whole():
+            return self._files.frame.counts["pixel_bytes"]
+        step = 1 << 16  # rows at a time, so that memory stays flat
+        elements = sum(
+            int(self[start : start + step].shapes.prod(axis=1).sum())
+            for start in range(0, len(self), step)
+        )
+        return elements * self.recipe.dtype.itemsize
+
+    def _is_whole(self) -> bool:
+        whole = range(len(self._records) // _ROW_BYTES)
+        return isinstance(self._rows, range) and self._rows == whole
+
+    def placement(self, index: int | str) -> Placement:
+        """Return where picture *index* landed: it maps points and boxes there and back."""
+        place = self._place(index) if isinstance(index, str) else position(index, len(self))
+        row = self._rows[place]
+        height, width = (int(self._files.array(name)[row]) for name in ("height", "width"))
+        return self.recipe.place(Size(height, width))
+
+    # Many at once ----------------------------------------------------------------------------
+
+    def batch(self, rows: ArrayLike | slice) -> Batch:
+        """Gather pictures into a :class:`~mmcache.batches.Batch`.
+
+        ``images`` is one array ``(n, height, width, channels)``, a writable copy, where shapes
+        agree; else a list of read-only views.
+        """
+        if isinstance(rows, slice):
+            places = np.arange(len(self), dtype=np.int64)[rows]
+        else:
+            places = np.asarray(chosen(rows, len(self)))
+        part = self[places]
+        views = list(part)
+        agree = len({view.shape for view in views}) == 1
+        return Batch(
+            images=np.stack(views) if agree else views,
+            labels=part.labels,
+            rows=places,
+            sizes=part._valid_sizes(),  # noqa: SLF001  # a cache too
+            keys=part.keys,
+        )
+
+    def _valid_sizes(self) -> NDArray[np.int64]:
+        """Return the height and width of each picture without its padding: int64 ``(N, 2)``."""
+        shapes = self.shapes[:, :2]
+        if self.recipe.resize != "pad" and self.recipe.multiple_of == 1:
+            return shapes.astype(np.int64)
+        sources = zip(self._column("height").tolist(), self._column("width").tolist(), strict=True)
+        valid = [self.recipe.place(Size(*source)).valid for source in sources]
+        return np.array(valid, np.int64).reshape(-1, 2)
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Return ``(N, H, W, C)``: a view where rows lie evenly in one file, else a copy."""
+        shape = self._common_shape()
+        view = self._even_view(shape)
+        if view is not None and not copy and dtype in (None, view.dtype):
+            return view
+        if copy is False:
+            raise ShapesDifferError(
+                "these pictures do not lie evenly in one file, so that one array of them is a copy"
+            )
+        needed = len(self) * int(np.prod(shape)) * np.dtype(dtype or self.recipe.dtype).itemsize
+        free = _free_memory()
+        if needed > free:
+            raise ShapesDifferError(
+                f"one array of these {len(self):,} pictures would be a copy of"
+                f" {human_bytes(needed)}, and {human_bytes(free)} of memory are free: slice the"
+                " cache and take a part at a time"
+            )
+        whole = np.empty((len(self), *shape), dtype or self.recipe.dtype)
+        for place, picture in enumerate(self):
+            whole[place] = picture
+        return whole
+
+    def _common_shape(self) -> tuple[int, int, int]:
+        if not len(self):
+            return self.recipe.shape or (0, 0, self._channels)
+        shapes = self.shapes
+        first = shapes[0]
+        if self.recipe.shape is None and (differ := (shapes != first).any(axis=1)).any():
+            other = shapes[int(np.argmax(differ))]
+            raise ShapesDifferError(
+                f"the pictures differ in shape, {tuple(first.tolist())} and"
+                f" {tuple(other.tolist())} among them, and one array was asked for: use"
+                " cache.batch(rows), or build with resize='crop' or 'pad'"
+            )
+        return int(first[0]), int(first[1]), int(first[2])
+
+    def _even_view(self, shape: tuple[int, int, int]) -> NDArray[Any] | None:
+        """Return one view of all these pictures, where their distance in the file is constant."""
+        if not len(self) or len(self._flats) != 1:
+            return None
+        self._look()
+        offsets = self._column("records")[:, OFFSET]
+        length = int(np.prod(shape))
+        step = int(offsets[1] - offsets[0]) if len(self) > 1 else length
+        if not _evenly(offsets, step) or min(offsets[0], offsets[-1]) < 0:
+            return None
+        (flat,) = self._flats
+        if max(offsets[0], offsets[-1]) + length > len(flat):
+            raise DamagedCacheError(f"the index of {self.path} points outside the pixels")
+        item = flat.itemsize
+        _, width, channels = shape
+        strides = (step * item, width * channels * item, channels * item, item)
+        first = flat[int(offsets[0]) :]
+        view: NDArray[Any] = np.lib.stride_tricks.as_strided(
+            first, (len(self), *shape), strides, writeable=False
+        )
+        return view
+
+    # How it travels and shows itself ---------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rows = None if self._is_whole() else self._rows
+        return _open_again, (str(self.path), self.fingerprint, rows)
+
+    def facts(self) -> Facts:
+        """Return the figures that the repr and ``mmcache info`` show."""
+        shapes = self.shapes
+        rows = [
+            ("pixels", human_bytes(self.nbytes)),
+            ("recipe", str(self.recipe)),
+            ("format", self._files.frame.store),
+            ("path", printable(os.fsencode(self.path))),
+        ]
+        if len(self):
+            sample = shapes[:: max(1, len(shapes) // 10_000)]
+            low, high = sample[:, :2].min(axis=0), sample[:, :2].max(axis=0)
+            rows.insert(1, ("shapes", " to ".join(_shown_sizes(low, high, self._channels))))
+        title = counted(len(self), "picture")
+        if self.classes:
+            title += f" in {counted(len(self.classes), 'class', 'classes')}"
+        if failed := len(self.failures):
+            rows.append(("failures", f"{failed:,}, named in cache.failures"))
+        return Facts(title=f"Cache of {title}", rows=rows)
+
+    def __repr__(self) -> str:
+        return self.facts().to_text()
+
+    def _repr_html_(self) -> str:
+        # Drawing needs Pillow, which opening and slicing do not.
+        from mmcache.sheet import as_html, contact_sheet  # noqa: PLC0415
+
+        few = self[:24]
+        captions = [printable(key) for key in few.keys]
+        drawn = as_html(contact_sheet(few, captions, columns=8, edge=96)) if len(few) else ""
+        return self.facts().to_html() + drawn
+
+
+def _shown_sizes(low: NDArray[np.int64], high: NDArray[np.int64], channels: int) -> list[str]:
+    ends = [low, high] if (low != high).any() else [low]
+    return [f"{height} x {width} x {channels}" for height, width in ends]
+
+
+def _taken(rows: Rows, places: Rows) -> Rows:
+    """Return the rows at *places*."""
+    if isinstance(rows, range):
+        return rows.start + np.asarray(places) * rows.step
+    return rows[np.asarray(places)]
+
+
+def _as_slice(rows: range) -> slice:
+    """Return the slice of an array that has the elements of *rows*."""
+    if not len(rows):
+        return slice(0, 0)
+    # A range that counts down to row 0 stops at -1, which a slice takes for the last row.
+    return slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)
+
+
+def _evenly(offsets: NDArray[np.int64], step: int) -> bool:
+    """Tell whether each offset is *step* from the one before, in memory that stays flat."""
+    part = 1 << 16
+    return all(
+        bool((np.diff(offsets[start : start + part + 1]) == step).all())
+        for start in range(0, len(offsets), part)
+    )
+
+
+def _even_length(flats: list[NDArray[Any]]) -> int:
+    """Return the elements of each segment but the last, which are as long as each other."""
+    return max(len(flats[0]), 1) if len(flats) > 1 else 1 << 62
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62  # not told here: let the allocation speak
+
+
+def _open_again(path: str, fingerprint: str, rows: Rows | None) -> Cache:
+    """Unpickle a cache; :class:`DifferentCacheError` where another generation stands there now."""
+    cache = open_cache(path)
+    if cache.fingerprint != fingerprint:
+        raise DifferentCacheError(
+            f"{path} was built anew since this cache was pickled: open it again with"
+            f" mmcache.open({path!r})"
+        )
+    return cache if rows is None else Cache(cache._files, rows)  # noqa: SLF001  # its own class
+
+
+def open_cache(path: str | os.PathLike[str]) -> Cache:
+    """Open the cache at *path*; nothing is created, and nothing is read but the frame.
+
+    It costs the same for ten pictures and for ten million.
+
+    Raises
+    ------
+    CacheNotFoundError
+        (a ``FileNotFoundError``) where nothing is there.
+    DamagedCacheError
+        (a ``ValueError``) where what is there is no cache, or is not whole.
+    """
+    where = Path(path).absolute()
+    frame = read_frame(where)
+    _check_arrays(where, frame.arrays.keys(), frame.counts)
+    files = Mapping(where, frame)
+    rows = frame.arrays["records"].shape
+    if rows != (frame.counts["rows"], 4) or frame.arrays["records"].dtype != "<i8":
+        raise DamagedCacheError(f"the index of {where} has the shape {rows}, which none has")
+    return Cache(files)
+
+
+_NEEDED = frozenset(
+    ["pixels", "records", "checksums", "keys", "key_offsets", "failure_keys", "failure_stages"]
+    + ["failure_key_offsets", "failure_reasons", "failure_reason_offsets", *COLUMNS]
+)
+
+
+def _check_arrays(where: Path, names: Any, counts: dict[str, int]) -> None:
+    if missing := sorted(_NEEDED - set(names)):
+        raise DamagedCacheError(f"the frame of {where} lacks {', '.join(missing)}")
+    if not {"rows", "pixel_bytes"} <= set(counts):
+        raise DamagedCacheError(f"the frame of {where} lacks its counts")

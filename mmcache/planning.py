@@ -1,0 +1,532 @@
+"""Headers in, a plan out: which rows, which shapes, which offsets, how many bytes.
+
+The plan decides everything that filling needs; it is pure data and never touches a pixel.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mmcache.errors import SettingError, SourceError
+from mmcache.facts import Facts, counted, human_bytes
+from mmcache.geometry import Size
+from mmcache.images import decode_bytes, read_header, unreadable
+from mmcache.recipe import Recipe
+from mmcache.records import (
+    CHANNELS,
+    COLUMNS,
+    HEIGHT,
+    OFFSET,
+    Failures,
+    Strings,
+    key_order,
+    printable,
+)
+from mmcache.sources import Source, from_json
+from mmcache.workers import executor_of, results, worker_count
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
+
+__all__ = ["CHUNK", "SLAB", "Layout", "Plan", "Slab", "laid_out", "make_plan"]
+
+SLAB = 32 << 20
+"""The least length of a slab in bytes."""
+
+CHUNK = 128 << 10
+"""A slab of a ragged cache is a whole number of these many bytes."""
+
+LARGEST_RECORD = 1 << 31
+"""Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
+
+_SPAN = 256  # headers that one worker reads at a time
+_COLUMNS = {
+    "height": np.dtype("<i4"),
+    "width": np.dtype("<i4"),
+    "orientation": np.dtype("u1"),
+    "file_size": np.dtype("<i8"),
+    "mtime_ns": np.dtype("<i8"),
+    "decode_bytes": np.dtype("<i8"),
+}
+
+
+class Layout(NamedTuple):
+    """How records lie: their rows ``(N, 4)``, a slab's length, the shape of ``pixels``."""
+
+    records: NDArray[np.int64]
+    slab: int
+    shape: tuple[int, ...]
+
+
+class Slab(NamedTuple):
+    """A stretch of the payload: its number, and the rows that lie in it."""
+
+    number: int
+    rows: range
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a build will do: pure data, printable, comparable, and the same after a round trip.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    source : dict or None
+        The source as JSON; None where it cannot be described.
+    keys : Strings
+        Of the pictures whose headers could be read, in the order of the rows.
+    key_order : int64 (N,) or None
+        Rows in the byte order of their keys; None where they are in that order already.
+    labels : int64 (N,) or None
+    classes : tuple of str
+    columns : dict of (N,) arrays
+        Upright ``height`` and ``width`` in pixels, ``orientation``, ``file_size`` in bytes,
+        ``mtime_ns``, and ``decode_bytes``, the memory that decoding will need.
+    records : int64 (N, 4)
+        Offset in elements, height, width and channels of each record.
+    slab : int
+        A slab's length in elements.
+    pixels : tuple of int
+        The shape of ``pixels``.
+    failures : Failures
+        What cannot be read, and why.
+    left_out : int
+        Files in the source that are not meant as pictures.
+    free : int or None
+        Bytes that were free where the cache is to be built; None where no path was given.
+    """
+
+    recipe: Recipe
+    source: dict[str, Any] | None
+    keys: Strings
+    key_order: NDArray[np.int64] | None
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    columns: dict[str, NDArray[Any]]
+    records: NDArray[np.int64]
+    slab: int
+    pixels: tuple[int, ...]
+    failures: Failures
+    left_out: int
+    free: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Height, width and channels of each record: int64 ``(N, 3)``."""
+        return self.records[:, HEIGHT:]
+
+    @property
+    def array_bytes(self) -> dict[str, int]:
+        """The exact bytes of each array of the cache, if no picture fails after planning."""
+        rows, keys = len(self), len(self.keys.packed().blob)
+        failed = len(self.failures)
+        sizes = {
+            "pixels": _product(self.pixels) * self.recipe.dtype.itemsize,
+            "records": 32 * rows,
+            "checksums": 4 * rows,
+            "keys": keys,
+            "key_offsets": 8 * (rows + 1),
+            **{name: dtype.itemsize * rows for name, dtype in COLUMNS.items()},
+            "failure_keys": len(self.failures.keys.blob),
+            "failure_key_offsets": 8 * (failed + 1),
+            "failure_stages": failed,
+            "failure_reasons": len(self.failures.reasons.blob),
+            "failure_reason_offsets": 8 * (failed + 1),
+        }
+        if self.key_order is not None:
+            sizes["key_order"] = 8 * rows
+        if self.labels is not None:
+            sizes["labels"] = 8 * rows
+        return sizes
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays together; files add a page each."""
+        return sum(self.array_bytes.values())
+
+    @property
+    def largest_decode(self) -> int:
+        """The most memory in bytes that decoding one picture will need, about."""
+        return int(self.columns["decode_bytes"].max(initial=0))
+
+    @property
+    def slabs(self) -> Iterator[Slab]:
+        """The slabs, in order."""
+        numbers = self.records[:, OFFSET] // self.slab
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
+            yield Slab(int(numbers[start]), range(int(start), int(end)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to one file, which :meth:`load` reads: a ``.npz`` without pickles."""
+        facts = {
+            "mmcache_plan": 1,
+            "recipe": self.recipe.to_json(),
+            "source": self.source,
+            "classes": list(self.classes),
+            "slab": self.slab,
+            "pixels": list(self.pixels),
+            "left_out": self.left_out,
+            "free": self.free,
+        }
+        keys = self.keys.packed()
+        failures = self.failures
+        arrays = {f"column_{name}": column for name, column in self.columns.items()} | {
+            "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
+            "keys": keys.blob,
+            "key_offsets": keys.offsets,
+            "records": self.records,
+            "failure_keys": failures.keys.blob,
+            "failure_key_offsets": failures.keys.offsets,
+            "failure_stages": failures.stages,
+            "failure_reasons": failures.reasons.blob,
+            "failure_reason_offsets": failures.reasons.offsets,
+        }
+        optional = {"labels": self.labels, "key_order": self.key_order}
+        arrays |= {name: array for name, array in optional.items() if array is not None}
+        with Path(path).open("wb") as file:  # np.savez would add an ending to a bare path
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan that :meth:`save` wrote; :class:`SettingError` for any other file."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            facts = json.loads(arrays["facts"].tobytes())
+            return cls(
+                recipe=Recipe.from_json(facts["recipe"]),
+                source=facts["source"],
+                keys=Strings(arrays["keys"], arrays["key_offsets"]),
+                key_order=arrays.get("key_order"),
+                labels=arrays.get("labels"),
+                classes=tuple(facts["classes"]),
+                columns={name: arrays[f"column_{name}"] for name in _COLUMNS},
+                records=arrays["records"],
+                slab=facts["slab"],
+                pixels=tuple(facts["pixels"]),
+                failures=Failures(
+                    Strings(arrays["failure_keys"], arrays["failure_key_offsets"]),
+                    arrays["failure_stages"],
+                    Strings(arrays["failure_reasons"], arrays["failure_reason_offsets"]),
+                ),
+                left_out=facts["left_out"],
+                free=facts["free"],
+            )
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise SettingError(f"{path} is no plan that mmcache saved") from error
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return (
+            (self.recipe, self.source, self.classes, self.slab, self.pixels, self.left_out)
+            == (other.recipe, other.source, other.classes, other.slab, other.pixels, other.left_out)
+            and self.keys == other.keys
+            and self.failures == other.failures
+            and np.array_equal(self.records, other.records)
+            and _same(self.labels, other.labels)
+            and _same(self.key_order, other.key_order)
+            and all(np.array_equal(self.columns[name], other.columns[name]) for name in _COLUMNS)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan's figures as JSON: counts, bytes, histograms, failures."""
+        return {
+            "pictures": len(self),
+            "failures": [
+                {"key": printable(key), "stage": stage, "reason": reason}
+                for key, stage, reason in self.failures.raw()
+            ],
+            "left_out": self.left_out,
+            "classes": [printable(name) for name in self.classes],
+            "recipe": self.recipe.to_json(),
+            "bytes": self.nbytes,
+            "free": self.free,
+            "array_bytes": self.array_bytes,
+            "pixels": list(self.pixels),
+            "largest_decode": self.largest_decode,
+            "shapes": [
+                {"height": height, "width": width, "count": count}
+                for height, width, count in self.common_shapes(None)
+            ],
+            "aspects": [
+                {"aspect": label, "count": count} for label, count in self.aspects().items()
+            ],
+        }
+
+    def common_shapes(self, most: int | None = 8) -> list[tuple[int, int, int]]:
+        """Return ``(height, width, count)`` of the records' shapes, the most frequent first."""
+        shapes, counts = np.unique(self.records[:, HEIGHT:CHANNELS], axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:most]
+        return [(*shapes[i].tolist(), int(counts[i])) for i in order]
+
+    def aspects(self) -> dict[str, int]:
+        """Count the sources by width over height."""
+        ratio = self.columns["width"] / np.maximum(self.columns["height"], 1)
+        counts, _ = np.histogram(ratio, [0, *_ASPECT_EDGES, np.inf])
+        return dict(zip(_ASPECT_LABELS, counts.tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        return self._shown().to_text()
+
+    def _repr_html_(self) -> str:
+        return self._shown().to_html()
+
+    def _shown(self) -> Facts:
+        title = counted(len(self), "picture")
+        if self.classes:
+            title += f" in {counted(len(self.classes), 'class', 'classes')}"
+        rows = [
+            ("bytes", human_bytes(self.nbytes)),
+            ("of which pixels", human_bytes(self.array_bytes["pixels"])),
+            ("recipe", str(self.recipe)),
+            ("largest decode", f"{human_bytes(self.largest_decode)} of memory a worker"),
+        ]
+        if self.free is not None:
+            rows.insert(2, ("free there", human_bytes(self.free)))
+        if self.left_out:
+            rows.append(("left out", counted(self.left_out, "file") + " of other kinds"))
+        if self.failures:
+            rows.append(("unreadable", f"{len(self.failures):,}"))
+        shapes = {f"{height} x {width}": count for height, width, count in self.common_shapes()}
+        if rest := len(self) - sum(shapes.values()):
+            shapes["other"] = rest
+        return Facts(
+            title=title,
+            rows=rows,
+            bars={
+                "records, height x width": shapes,
+                "pictures, width / height": {
+                    label: count for label, count in self.aspects().items() if count
+                },
+            },
+            lines=[f"{printable(f.key)}: {f.reason}" for f in self.failures],
+            more=" in plan.failures",
+        )
+
+
+_ASPECT_EDGES = (0.25, 0.5, 0.7, 0.9, 1.1, 1.45, 2, 4)
+_ASPECT_LABELS = (
+    "below 1:4", "1:4 to 1:2", "1:2 to 7:10", "7:10 to 9:10", "about square", "11:10 to 1.45",
+    "1.45 to 2:1", "2:1 to 4:1", "4:1 and more",
+)  # fmt: skip
+
+
+def _product(edges: tuple[int, ...]) -> int:
+    product = 1
+    for edge in edges:
+        product *= edge
+    return product
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Some keys whose headers one worker reads; a source that cannot be described goes as it is."""
+
+    start: int
+    source: dict[str, Any] | Source
+    recipe: Recipe
+    keys: list[bytes]
+
+
+class _Headers(NamedTuple):
+    start: int
+    rows: NDArray[np.int64]
+    failures: list[tuple[int, str]]
+
+
+def _read_headers(span: _Span) -> _Headers:
+    """Read the headers of a span: the columns of each picture, or why there are none."""
+    source = from_json(span.source) if isinstance(span.source, dict) else span.source
+    rows = np.zeros((len(span.keys), len(_COLUMNS)), np.int64)
+    failures = []
+    for index, key in enumerate(span.keys):
+        try:
+            rows[index] = _header_row(source, key, span.recipe)
+        except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
+            failures.append((index, unreadable(error)))
+    return _Headers(span.start, rows, failures)
+
+
+def _header_row(source: Source, key: bytes, recipe: Recipe) -> tuple[int, ...]:
+    with source.open(key) as encoded:
+        header = read_header(encoded.file)
+    placement = recipe.place(header.size)
+    height, width = placement.size
+    if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
+        raise ValueError(
+            f"{header.height} x {header.width} would become a record of {height} x {width},"
+            f" more than {human_bytes(LARGEST_RECORD)}"
+        )
+    needed = decode_bytes(
+        header, placement, encoded.size, scale=recipe.resample != "nearest"
+    )
+    return (
+        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns, needed
+    )  # fmt: skip
+
+
+def make_plan(
+    source: Source,
+    recipe: Recipe,
+    *,
+    workers: int | None = None,
+    executor: str | Executor = "threads",
+    progress: Callable[[int, int], None] | None = None,
+    free: int | None = None,
+) -> Plan:
+    """Read every header of *source* and decide where each record will lie.
+
+    Parameters
+    ----------
+    source : Source
+    recipe : Recipe
+    workers : int, optional
+        By default one a core.
+    executor : str or concurrent.futures.Executor
+    progress : callable, optional
+        Called with the number of headers read and of all pictures.
+    free : int, optional
+        Bytes free where the cache is to be built; noted in the plan.
+
+    Raises
+    ------
+    SourceError
+        Where *source* has no picture, or none that can be read.
+    """
+    listing = source.listing()
+    if not len(listing.keys) and not len(listing.failures):
+        raise SourceError(
+            f"there are no pictures in {source} ({counted(listing.left_out, 'other file')} there):"
+            " files with endings like .jpg and .png were looked for, in subfolders too"
+        )
+    columns, failed = _survey(source, listing.keys, recipe, workers, executor, progress)
+    failures = sorted(
+        [
+            *listing.failures.raw(),
+            *((listing.keys.raw(row), "header", reason) for row, reason in failed.items()),
+        ]
+    )
+    keys, labels = listing.keys, listing.labels
+    if failed:
+        kept = np.setdiff1d(np.arange(count), np.fromiter(failed, np.int64))
+        keys = keys.take(kept).packed()
+        labels = None if labels is None else labels[kept]
+        for name in columns:
+            columns[name] = columns[name][kept]
+    layout = laid_out(_shapes(columns, recipe), recipe)
+    return Plan(
+        recipe=recipe,
+        source=source.describe(),
+        keys=keys,
+        key_order=key_order(keys),
+        labels=labels,
+        classes=listing.classes,
+        columns=columns,
+        records=layout.records,
+        slab=layout.slab,
+        pixels=layout.shape,
+        failures=Failures.of(failures),
+        left_out=listing.left_out,
+        free=free,
+    )
+
+
+def _survey(
+    source: Source,
+    keys: Strings,
+    recipe: Recipe,
+    workers: int | None,
+    executor: str | Executor,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+    """Read all headers: the columns, and what failed, by row."""
+    columns = {name: np.zeros(len(keys), dtype) for name, dtype in _COLUMNS.items()}
+    failed: dict[int, str] = {}
+    done = 0
+    number = worker_count(workers)
+    with (
+        executor_of(executor, number) as pool,
+        closing(results(pool, _read_headers, _spans(source, keys, recipe), number)) as spans,
+    ):
+        for headers in spans:
+            stretch = slice(headers.start, headers.start + len(headers.rows))
+            for column, values in zip(columns.values(), headers.rows.T, strict=True):
+                column[stretch] = values
+            failed.update((headers.start + index, reason) for index, reason in headers.failures)
+            done += len(headers.rows)
+            if progress is not None:
+                progress(done, len(keys))
+    return columns, failed
+
+
+def _spans(source: Source, keys: Strings, recipe: Recipe) -> Iterator[_Span]:
+    described = source.describe() or source
+    for start in range(0, len(keys), _SPAN):
+        stretch = range(start, min(start + _SPAN, len(keys)))
+        yield _Span(start, described, recipe, [keys.raw(row) for row in stretch])
+
+
+def _shapes(columns: dict[str, NDArray[Any]], recipe: Recipe) -> NDArray[np.int64]:
+    """Return the ``(N, 3)`` shapes of the records; pictures of one size are placed once."""
+    shapes = np.empty((len(columns["height"]), 3), np.int64)
+    shapes[:, 2] = recipe.channels
+    sizes = (columns["height"].astype(np.int64) << 32) | columns["width"]
+    different, which = np.unique(sizes, return_inverse=True)
+    placed = [
+        recipe.place(Size(packed >> 32, packed & 0xFFFF_FFFF)).size for packed in different.tolist()
+    ]
+    shapes[:, :2] = np.array(placed, np.int64).reshape(-1, 2)[which]
+    return shapes
+
+
+def laid_out(shapes: NDArray[np.int64], recipe: Recipe) -> Layout:
+    """Return where records of *shapes* ``(N, 3)`` lie.
+
+    When the recipe fixes the shape, records follow each other without gaps and a slab is a whole
+    number of rows. Otherwise no record crosses the end of a slab, and what is left of it is zeros.
+    """
+    item = recipe.dtype.itemsize
+    records = np.empty((len(shapes), 4), np.int64)
+    records[:, HEIGHT:] = shapes
+    lengths = np.prod(shapes, axis=1)
+    if recipe.shape is not None:
+        length = _product(recipe.shape)
+        records[:, OFFSET] = np.arange(len(shapes)) * length
+        rows = max(1, -(-SLAB // (length * item)))
+        return Layout(records, rows * length, (len(shapes), *recipe.shape))
+    longest = int(lengths.max(initial=0))
+    chunk = CHUNK // item
+    slab = max(SLAB // item, -(-longest // chunk) * chunk)
+    ends = np.cumsum(lengths)
+    row = number = end = 0
+    while row < len(lengths):
+        before = int(ends[row - 1]) if row else 0
+        after = int(np.searchsorted(ends, before + slab, side="right"))
+        records[row:after, OFFSET] = ends[row:after] - lengths[row:after] - before + number * slab
+        end = int(ends[after - 1]) - before + number * slab
+        row, number = after, number + 1
+    return Layout(records, slab, (end,))

@@ -1,0 +1,54 @@
+"""How long work shows that it goes on: a bar, a callable, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["Progress", "progress_of"]
+
+Progress = Callable[[int, int], None]
+"""Called now and then with how much is done and how much there is in all."""
+
+
+class _Shown:
+    """Tells a bar or a callable how far the work is; made by :func:`progress_of`."""
+
+    def __init__(self, call: Progress | None = None) -> None:
+        self._call = call
+
+    def to(self, done: int, total: int) -> None:
+        """Show that *done* of *total* are done."""
+        if self._call is not None:
+            self._call(done, total)
+
+
+class _Bar(_Shown):
+    def __init__(self, bar: Any) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def to(self, done: int, total: int) -> None:
+        if self._bar.total != total:
+            self._bar.reset(total)
+        self._bar.update(done - self._bar.n)
+
+
+@contextlib.contextmanager
+def progress_of(progress: bool | Progress, what: str) -> Iterator[_Shown]:
+    """Give something to report to: a bar called *what* for True, which needs a terminal or notebook."""
+    if callable(progress):
+        yield _Shown(progress)
+    elif not progress:
+        yield _Shown()
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tqdm.auto's, where a notebook has no widgets
+            from tqdm.auto import tqdm  # noqa: PLC0415  # slow to import and seldom needed
+
+            # disable=None: no bar where there is no terminal.
+            bar = tqdm(desc=what, unit=what.removesuffix("s"), disable=None, total=None)
+        with bar:
+            yield _Bar(bar)

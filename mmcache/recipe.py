@@ -1,0 +1,212 @@
+"""The recipe: every setting that can change a pixel, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from mmcache.errors import SettingError
+from mmcache.geometry import RESIZES, Placement, Resize, Size, place
+
+__all__ = ["MODES", "RESAMPLES", "Mode", "Recipe", "Resample"]
+
+Mode = Literal["RGB", "L", "RGBA"]
+Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+RESAMPLES: tuple[Resample, ...] = get_args(Resample)
+
+_CHANNELS = {"RGB": 3, "L": 1, "RGBA": 4}
+_LARGEST_EDGE = 65_535  # what most codecs can hold, and far beyond what a record is for
+
+
+def _setting(default: Any, explanation: str) -> Any:
+    return field(default=default, metadata={"help": explanation})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a picture becomes a record: frozen, comparable, and never in a wrong state.
+
+    Settings are brought to one form when they come in (``size=256`` becomes ``(256, 256)``,
+    ``background="white"`` becomes ``(255, 255, 255)``), so that recipes which make the same
+    pixels are equal.
+
+    Raises
+    ------
+    SettingError
+        (a ``ValueError``) where a setting makes no sense.
+
+    Examples
+    --------
+    >>> Recipe(size=224, resize="pad", background="white").background
+    (255, 255, 255)
+    """
+
+    size: Size | tuple[int, int] | int = _setting(
+        256, "the box that pictures are brought to: one edge, or height and width"
+    )
+    resize: Resize = _setting(
+        "contain",
+        "contain: fit inside the box; cover: fill it, nothing is cut; crop: cover, then cut to"
+        " exactly the box; pad: contain, then fill up to exactly the box; stretch: distort",
+    )
+    resample: Resample = _setting("bicubic", "the filter that resizes, antialiased but for nearest")
+    mode: Mode = _setting("RGB", "the channels of every record")
+    background: tuple[int, ...] | str | int = _setting(
+        0, "colour of padding and under transparency: a name, #rrggbb, or a number per channel"
+    )
+    upscale: bool | None = _setting(
+        None, "whether contain and pad enlarge what is smaller than the box (default: they do not)"
+    )
+    multiple_of: int = _setting(
+        1, "fill each edge of a record up to a multiple of this, with background"
+    )
+
+    def __post_init__(self) -> None:
+        # A frozen dataclass has no other door than this one.
+        settle = object.__setattr__
+        settle(self, "size", _size(self.size))
+        for name, allowed in (("resize", RESIZES), ("resample", RESAMPLES), ("mode", MODES)):
+            _one_of(name, getattr(self, name), allowed)
+        settle(self, "upscale", _upscale(self.upscale, self.resize))
+        settle(self, "multiple_of", _edge("multiple_of", self.multiple_of))
+        settle(self, "background", _background(self.background, self.mode))
+
+    @property
+    def box(self) -> Size:
+        """The box as ``(height, width)``."""
+        return Size(*self.size)  # type: ignore[misc]
+
+    @property
+    def channels(self) -> int:
+        """Channels of every record."""
+        return _CHANNELS[self.mode]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of every record's elements, little-endian."""
+        return np.dtype("u1")
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """The ``(height, width, channels)`` of every record; None where pictures differ."""
+        if self.resize in ("contain", "cover"):
+            return None
+        return (*self.place(self.box).size, self.channels)
+
+    def place(self, source: Size) -> Placement:
+        """Return where an upright picture of size *source* lands."""
+        return place(
+            source,
+            self.box,
+            self.resize,
+            upscale=bool(self.upscale),
+            multiple_of=self.multiple_of,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that :meth:`from_json` makes the same recipe of."""
+        plain = dataclasses.asdict(self)
+        return plain | {"size": list(self.box), "background": list(plain["background"])}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Recipe:
+        """Return the recipe that :meth:`to_json` described; :class:`SettingError` where it cannot."""
+        known = {one.name for one in dataclasses.fields(cls)}
+        if unknown := sorted(set(plain) - known):
+            raise SettingError(
+                f"the recipe has settings that this mmcache does not know: {', '.join(unknown)};"
+                " a newer mmcache wrote it: upgrade to read it"
+            )
+        made = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        return cls(**made)
+
+    def __str__(self) -> str:
+        height, width = self.box
+        parts = [f"{self.resize} {height} x {width}", self.resample, self.mode]
+        if self.upscale:
+            parts.append("upscale")
+        if self.multiple_of > 1:
+            parts.append(f"multiples of {self.multiple_of}")
+        if any(self.background):  # type: ignore[arg-type]
+            parts.append(f"background {self.background}")
+        return ", ".join(parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings, hexadecimal: equal where recipes are equal."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SettingError(f"{name}={value!r} is not one of {', '.join(allowed)}")
+
+
+def _edge(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise SettingError(f"{name}={value!r} is not a whole number of pixels")
+    if not 1 <= value <= _LARGEST_EDGE:
+        raise SettingError(f"{name}={value!r} is not between 1 and {_LARGEST_EDGE} pixels")
+    return int(value)
+
+
+def _size(value: object) -> Size:
+    if isinstance(value, (tuple, list)):
+        if len(value) != len(Size._fields):
+            raise SettingError(f"size={value!r} is neither one edge nor a (height, width) pair")
+        return Size(*(_edge("size", edge) for edge in value))
+    edge = _edge("size", value)
+    return Size(edge, edge)
+
+
+def _upscale(value: object, resize: str) -> bool | None:
+    if value not in (None, True, False):
+        raise SettingError(f"upscale={value!r} is none of True, False and None")
+    if resize in ("contain", "pad"):
+        return bool(value)
+    if value is False:
+        raise SettingError(
+            f'upscale=False goes with "contain" and "pad"; "{resize}" always reaches the box'
+        )
+    return None
+
+
+def _background(value: object, mode: Mode) -> tuple[int, ...]:
+    channels = _CHANNELS[mode]
+    if isinstance(value, str):
+        return _named_colour(value, mode)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        # One number is that grey; and where there is alpha, black means nothing at all.
+        grey = int(value)
+        value = (grey,) * channels if mode != "RGBA" or not grey else (grey, grey, grey, 255)
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != channels
+        or not all(isinstance(v, (int, np.integer)) and 0 <= v <= np.iinfo("u1").max for v in value)
+    ):
+        raise SettingError(
+            f"background={value!r} is neither a colour's name nor {channels} numbers from 0 to 255,"
+            f" as mode {mode} needs"
+        )
+    return tuple(int(v) for v in value)
+
+
+def _named_colour(name: str, mode: Mode) -> tuple[int, ...]:
+    # Imported here because names are rare and opening a cache must not load Pillow.
+    from PIL import ImageColor  # noqa: PLC0415
+
+    try:
+        colour = ImageColor.getcolor(name, mode)
+    except ValueError as error:
+        raise SettingError(
+            f"background={name!r} is no colour that Pillow knows: say a name like white,"
+            " #rrggbb, or a number per channel"
+        ) from error
+    return colour if isinstance(colour, tuple) else (colour,)

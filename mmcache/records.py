@@ -1,0 +1,274 @@
+"""Per-record rows: where each picture lies, what it is called, what it was made from.
+
+A million pictures are a few arrays here, not a million objects. Names and reasons are one blob of
+bytes and its offsets, so that ten million open as fast as ten.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+
+from mmcache.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "CHANNELS",
+    "COLUMNS",
+    "HEIGHT",
+    "OFFSET",
+    "STAGES",
+    "WIDTH",
+    "Failure",
+    "Failures",
+    "Strings",
+    "find",
+    "key_order",
+    "printable",
+    "to_bytes",
+    "to_str",
+]
+
+OFFSET, HEIGHT, WIDTH, CHANNELS = range(4)
+"""The columns of ``records``, an int64 array ``(N, 4)``; the offset counts elements."""
+
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "height": np.dtype("<i4"),
+    "width": np.dtype("<i4"),
+    "orientation": np.dtype("u1"),
+    "file_size": np.dtype("<i8"),
+    "mtime_ns": np.dtype("<i8"),
+    "content_hash": np.dtype("<u4"),
+    "flags": np.dtype("u1"),
+}
+"""What each picture was made from: upright height and width, EXIF orientation as stored, the file's
+size in bytes and its time in nanoseconds, CRC-32C of its bytes, and flags (none is used yet)."""
+
+STAGES = ("list", "header", "decode", "write")
+"""Where a picture can fail; stored by position."""
+
+
+def to_bytes(key: str | bytes) -> bytes:
+    """Return a key's bytes, as the file system gave them."""
+    return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
+
+
+def to_str(key: bytes) -> str:
+    """Return a key as ``str``; bytes that are not UTF-8 become lone surrogates."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def printable(key: str | bytes) -> str:
+    """Return a key for people and for JSON: what does not print is escaped with a backslash.
+
+    >>> printable(b"cats/caf\\xe9 \\n.jpg")
+    'cats/caf\\\\xe9 \\\\n.jpg'
+    """
+    text = to_bytes(key).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Strings(Sequence[str]):
+    """Many names in one blob of bytes: a sequence of ``str`` that holds no ``str``.
+
+    Parameters
+    ----------
+    blob : uint8 (bytes,)
+        All names, one after the other.
+    offsets : int64 (N + 1,)
+        Where each begins; the last is where the last one ends.
+    rows : range or int64 (n,), optional
+        Which of them this sequence has, in which order; all by default.
+    """
+
+    def __init__(
+        self,
+        blob: NDArray[np.uint8],
+        offsets: NDArray[np.int64],
+        rows: range | NDArray[np.int64] | None = None,
+    ) -> None:
+        self.blob = blob
+        self.offsets = offsets
+        self.rows = range(len(offsets) - 1) if rows is None else rows
+
+    @classmethod
+    def of(cls, names: Iterable[bytes]) -> Strings:
+        """Gather *names* into a blob."""
+        blob = bytearray()
+        ends = array("q", [0])
+        for name in names:
+            blob += name
+            ends.append(len(blob))
+        return cls(np.frombuffer(blob, np.uint8), np.frombuffer(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def raw(self, index: int) -> bytes:
+        """Return name *index* as bytes."""
+        row = self.rows[index]
+        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Strings: ...
+    def __getitem__(self, index: int | slice) -> str | Strings:
+        if isinstance(index, slice):
+            return Strings(self.blob, self.offsets, self.rows[index])
+        return to_str(self.raw(index))
+
+    def __iter__(self) -> Iterator[str]:
+        return (to_str(self.raw(index)) for index in range(len(self)))
+
+    def take(self, indices: NDArray[np.int64] | range) -> Strings:
+        """Return a view of the names at *indices*; nothing is copied but the indices."""
+        if isinstance(self.rows, range) and self.rows == range(len(self.offsets) - 1):
+            return Strings(self.blob, self.offsets, indices)
+        return Strings(self.blob, self.offsets, np.asarray(self.rows)[np.asarray(indices)])
+
+    def packed(self) -> Strings:
+        """Return the same names with a blob that holds them alone, in this order."""
+        if isinstance(self.rows, range) and self.rows == range(len(self.offsets) - 1):
+            return self
+        starts = self.offsets[:-1][self.rows]
+        lengths = self.offsets[1:][self.rows] - starts
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        blob = np.empty(int(offsets[-1]), np.uint8)
+        for to, start, length in zip(offsets, starts, lengths, strict=False):
+            blob[to : to + length] = self.blob[start : start + length]
+        return Strings(blob, offsets)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Strings):
+            mine, theirs = self.packed(), other.packed()
+            return np.array_equal(mine.offsets, theirs.offsets) and np.array_equal(
+                mine.blob, theirs.blob
+            )
+        if isinstance(other, (list, tuple)):
+            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none either
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(name) for name in self[:3])
+        return f"[{shown}, ... {len(self)} in all]" if len(self) > len(self[:3]) else f"[{shown}]"
+
+
+def key_order(keys: Strings) -> NDArray[np.int64] | None:
+    """Return the rows in the byte order of their keys; None where they are in order already.
+
+    Raises
+    ------
+    SourceError
+        Where a key is there twice, with that key.
+    """
+    if all(before < after for before, after in pairwise(_raw(keys))):
+        return None
+    names = list(_raw(keys))
+    order = sorted(range(len(names)), key=names.__getitem__)
+    for before, after in pairwise(order):
+        if names[before] == names[after]:
+            raise SourceError(f"{printable(names[before])} is there twice: keys are unique")
+    return np.array(order, np.int64)
+
+
+def _raw(keys: Strings) -> Iterator[bytes]:
+    return (keys.raw(row) for row in range(len(keys)))
+
+
+def find(keys: Strings, order: NDArray[np.int64] | None, key: bytes) -> int | None:
+    """Return the row whose key is *key*, by bisection; None where there is none.
+
+    *keys* are all of a cache's keys, and *order* is its ``key_order``.
+    """
+    blob, offsets = keys.blob, keys.offsets
+    low, high = 0, len(offsets) - 1
+    while low < high:
+        middle = (low + high) // 2
+        row = middle if order is None else int(order[middle])
+        start, end = offsets[row : row + 2].tolist()
+        name = blob[start:end].tobytes()
+        if name < key:
+            low = middle + 1
+        elif name > key:
+            high = middle
+        else:
+            return row
+    return None
+
+
+class Failure(NamedTuple):
+    """A picture that is not in the cache, and why."""
+
+    key: str
+    stage: str
+    reason: str
+
+
+class Failures(Sequence[Failure]):
+    """The pictures that could not be read: a sequence of :class:`Failure`, held as arrays.
+
+    Parameters
+    ----------
+    keys, reasons : Strings
+        Their names, and why.
+    stages : uint8 (n,)
+        Positions in :data:`STAGES`.
+    """
+
+    def __init__(self, keys: Strings, stages: NDArray[np.uint8], reasons: Strings) -> None:
+        self.keys = keys
+        self.stages = stages
+        self.reasons = reasons
+
+    @classmethod
+    def of(cls, failures: Iterable[tuple[bytes, str, str]]) -> Failures:
+        """Gather ``(key, stage, reason)`` triples."""
+        triples = list(failures)
+        return cls(
+            Strings.of(key for key, _, _ in triples),
+            np.array([STAGES.index(stage) for _, stage, _ in triples], np.uint8),
+            Strings.of(to_bytes(reason) for _, _, reason in triples),
+        )
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    @overload
+    def __getitem__(self, index: int) -> Failure: ...
+    @overload
+    def __getitem__(self, index: slice) -> Failures: ...
+    def __getitem__(self, index: int | slice) -> Failure | Failures:
+        if isinstance(index, slice):
+            return Failures(self.keys[index], self.stages[index], self.reasons[index])
+        stage = STAGES[int(self.stages[index])]
+        return Failure(self.keys[index], stage, self.reasons[index])
+
+    def raw(self) -> Iterator[tuple[bytes, str, str]]:
+        """Yield ``(key, stage, reason)`` with the key as bytes."""
+        for index in range(len(self)):
+            yield self.keys.raw(index), STAGES[int(self.stages[index])], self.reasons[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (Failures, list, tuple)):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none either
+
+    def __repr__(self) -> str:
+        lines = [f"{printable(f.key)}: {f.reason} ({f.stage})" for f in self[:20]]
+        if len(self) > len(lines):
+            lines.append(f"... {len(self)} in all")
+        return "\n".join(lines) or "no failures"

@@ -1,0 +1,53 @@
+"""Regular files, opened so that nothing can block: what folders and lists of paths share."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from mmcache.sources.contract import Encoded
+
+__all__ = ["EXTENSIONS", "looks_like_a_picture", "open_regular", "stat_regular"]
+
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm"
+    " .jp2 .j2k .jpx .avif .avifs .tga .ico .qoi .mpo".encode().split()
+)
+"""Endings of files that are meant as pictures, in any case."""
+
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO would wait for its writer
+)
+
+
+def looks_like_a_picture(name: bytes) -> bool:
+    """Tell whether a file's ending is one of :data:`EXTENSIONS`."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def stat_regular(path: bytes) -> os.stat_result:
+    """Return a regular file's status; :class:`OSError` for anything else."""
+    return _regular(os.stat(path))
+
+
+def open_regular(path: bytes) -> Encoded:
+    """Open a regular file; anything else is an :class:`OSError`, before it is opened."""
+    stat_regular(path)
+    descriptor = os.open(path, _FLAGS)
+    try:
+        status = _regular(os.fstat(descriptor))
+        file = os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Encoded(file, status.st_size, status.st_mtime_ns)
+
+
+def _regular(status: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a regular file")
+    return status

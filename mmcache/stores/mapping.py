@@ -1,0 +1,98 @@
+"""A cache's files as memory: mapped once, read-only, and never read past their end.
+
+Knows no format: a frame says which bytes are which array.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmcache.errors import DamagedCacheError
+from mmcache.stores.payload import opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mmcache.stores.frame import Frame
+
+__all__ = ["Mapping"]
+
+
+class Mapping:
+    """All files of the cache at *path*, mapped when it is made.
+
+    Raises
+    ------
+    DamagedCacheError
+        Where a file is missing, is no plain file, or has another length than the frame says.
+    """
+
+    def __init__(self, path: Path, frame: Frame) -> None:
+        self.path = path
+        self.frame = frame
+        # A cache of one file in HDF5 is that file itself.
+        self._maps = {
+            name: _mapped(path / name if path.is_dir() else path, one.length)
+            for name, one in frame.files.items()
+        }
+
+    def segments(self, name: str) -> list[NDArray[Any]]:
+        """Return array *name* as flat, read-only arrays, a segment each."""
+        one = self.frame.arrays[name]
+        dtype = np.dtype(one.dtype)
+        return [
+            np.ndarray(
+                (segment.length // dtype.itemsize,), dtype, self._maps[segment.file], segment.offset
+            )
+            for segment in one.segments
+        ]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return array *name*, which lies in one segment, in its shape; its file is looked at."""
+        self.check(name)
+        (flat,) = self.segments(name)
+        return flat.reshape(self.frame.arrays[name].shape)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.frame.arrays
+
+    def check(self, *names: str) -> None:
+        """Raise :class:`DamagedCacheError` where a file of the arrays *names* was cut.
+
+        Touching a mapped page that its file no longer has would end the process. Between this
+        look and the touch a file can still be cut: that race remains.
+        """
+        for name in names:
+            for segment in self.frame.arrays[name].segments:
+                if self._maps[segment.file].size() < segment.offset + segment.length:
+                    raise DamagedCacheError(
+                        f"{self.path / segment.file} was cut while it was open: it is shorter than"
+                        " when it was written; build the cache again"
+                    )
+
+
+def _mapped(path: Path, length: int) -> mmap.mmap:
+    try:
+        # Not through a link, and not waiting at a FIFO.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with opened(path, flags) as descriptor:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DamagedCacheError(f"{path} is no plain file, as a cache's files are")
+            if status.st_size != length:
+                raise DamagedCacheError(
+                    f"{path} has {status.st_size} bytes and was written with {length}: the cache"
+                    " was not copied whole, or was changed; copy or build it again"
+                )
+            return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise DamagedCacheError(
+            f"{path} belongs to the cache and cannot be read: {error.strerror}"
+        ) from error

@@ -1,0 +1,117 @@
+"""Bytes onto the disk: room that is really allocated, writes at known offsets, flushes that last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+__all__ = ["Flusher", "allocated", "opened", "synced_directory", "write_at", "written"]
+
+_BINARY = getattr(os, "O_BINARY", 0)
+_CHUNK = 64 << 20  # bytes given to one write: some systems refuse more than 2 GiB
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], flags: int) -> Iterator[int]:
+    """Open a file as a bare descriptor, and close it."""
+    descriptor = os.open(path, flags | _BINARY | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def allocated(path: Path, header: bytes, length: int) -> None:
+    """Create a file that begins with *header*, with blocks for all of its *length* bytes.
+
+    A full disk is found here, as :class:`OSError` (``ENOSPC``), and never as a signal later.
+    """
+    with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
+        os.ftruncate(descriptor, length)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, length)
+        write_at(descriptor, header, 0)
+
+
+def write_at(descriptor: int, data: Any, offset: int) -> None:
+    """Write all of *data*, a buffer, at *offset* of a file."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        if hasattr(os, "pwrite"):
+            done = os.pwrite(descriptor, rest[:_CHUNK], offset)
+        else:  # Windows; each writer has a descriptor of its own
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            done = os.write(descriptor, rest[:_CHUNK])
+        rest, offset = rest[done:], offset + done
+
+
+def written(path: Path, pieces: Iterable[Any]) -> None:
+    """Write a file of *pieces*, buffers, and wait until it is on disk."""
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+        offset = 0
+        for piece in pieces:
+            data = memoryview(piece)
+            if data.nbytes:
+                write_at(descriptor, data, offset)
+            offset += data.nbytes
+        os.fsync(descriptor)
+
+
+def synced_directory(path: str | os.PathLike[str]) -> None:
+    """Wait until a directory's entries are on disk, where the system knows such a thing."""
+    if os.name == "posix":
+        with opened(path, os.O_RDONLY) as descriptor:
+            os.fsync(descriptor)
+
+
+class Flusher:
+    """A thread that brings files to disk while others fill them.
+
+    ``flush`` asks for one more round and returns at once; leaving the ``with`` block waits for a
+    last one, and raises what went wrong.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = list(paths)
+        self._wanted = threading.Event()
+        self._ended = False
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="mmcache-flush", daemon=True)
+
+    def flush(self) -> None:
+        """Ask for what was written until now to be brought to disk."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            self._wanted.wait()
+            self._wanted.clear()
+            last = self._ended  # read before the round that then covers all that was written
+            self._sync()
+
+    def _sync(self) -> None:
+        sync = getattr(os, "fdatasync", os.fsync)
+        try:
+            for path in self._paths:
+                with opened(path, os.O_RDWR) as descriptor:
+                    sync(descriptor)
+        except OSError as error:
+            self._error = error
+
+    def __enter__(self) -> Flusher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ended = True
+        self._wanted.set()
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error

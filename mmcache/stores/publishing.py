@@ -1,0 +1,121 @@
+"""A path is a whole cache or it is no cache: work goes on beside it and is exchanged into place."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from mmcache.errors import BusyError
+from mmcache.stores.payload import synced_directory
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Work", "work_path"]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def work_path(destination: Path) -> Path:
+    """Return the neighbour in which the cache at *destination* is built: short, whatever its name."""
+    digest = hashlib.sha256(os.fsencode(destination.name)).hexdigest()
+    return destination.parent / f".mmcache-{digest[:12]}"
+
+
+class Work:
+    """The right to build *destination*: a neighbouring folder, and a lock on it.
+
+    The lock is the operating system's and ends with its process. Leaving the ``with`` block removes
+    the folder with all that is in it; :meth:`publish` puts ``content`` in place before.
+
+    Raises
+    ------
+    BusyError
+        (an ``OSError``) where another process is building the same destination.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        self.folder = work_path(destination)
+        self.content = self.folder / "new"
+        self._lock = FileLock(self.folder / "lock", timeout=0)
+
+    def __enter__(self) -> Work:
+        self.folder.mkdir(exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise BusyError(
+                f"{self.destination} is being built by another process: wait for it to end"
+            ) from error
+        # What a killed builder left is of no use to this one.
+        _removed(self.content)
+        return self
+
+    def publish(self) -> None:
+        """Put ``content``, which is whole and on disk, at the destination."""
+        if self.content.is_dir():
+            synced_directory(self.content)
+        if self.destination.exists():
+            _exchange(self.content, self.destination)
+        else:
+            self.content.rename(self.destination)
+        synced_directory(self.destination.parent)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _removed(self.content)
+        if os.name == "posix":
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
+        else:  # an open file cannot be removed there
+            self._lock.release()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let *new* and *old* change places, at once where the system can."""
+    with contextlib.suppress(OSError):
+        _exchange_at_once(new, old)
+        return
+    # Without an exchange there is a moment in which nothing stands at the destination; a process
+    # that is killed in it leaves the old cache beside the new one in the working folder.
+    aside = new.with_name("old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
+    _removed(aside)
+
+
+def _exchange_at_once(new: Path, old: Path) -> None:
+    """Call Linux's ``renameat2(..., RENAME_EXCHANGE)``; :class:`OSError` where there is none."""
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, "no renameat2")
+    done = libc.renameat2(
+        _AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE
+    )
+    if done != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
