@@ -35,7 +35,7 @@ from mmcache.stores.frame import read_frame
 from mmcache.stores.mapping import Mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -84,7 +84,7 @@ class Cache:
         self._files = files
         self._flats = files.segments("pixels")
         self._length = _even_length(self._flats)
-        self._records = memoryview(files.array("records")).cast("B")
+        self._records = files.array("records").data.cast("B")
         self._rows = range(frame.arrays["records"].shape[0]) if rows is None else rows
         self._order = files.array("key_order") if "key_order" in files else None
         self._sorted: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -103,7 +103,7 @@ class Cache:
     @overload
     def __getitem__(self, index: int | str | bytes) -> NDArray[Any]: ...
     @overload
-    def __getitem__(self, index: slice | Sequence[int] | Sequence[str] | NDArray[Any]) -> Cache: ...
+    def __getitem__(self, index: slice | list[int] | list[str] | NDArray[Any]) -> Cache: ...
     def __getitem__(self, index: Any) -> NDArray[Any] | Cache:
         """Return the picture at a row or of a key, or a narrower cache.
 
@@ -114,7 +114,7 @@ class Cache:
         UnknownKeyError
             (a ``KeyError``) where a key is not there.
         DamagedCacheError
-            (a ``ValueError``) where the row's place in the file makes no sense, or the file was cut.
+            (a ``ValueError``) where the row's place in the file makes no sense, or the file is cut.
         """
         if type(index) is not int:
             return self._any(index)
@@ -130,7 +130,10 @@ class Cache:
             length = height * width * self._channels
             if length:
                 flat = self._flats[offset // self._length]
-                return flat[start : start + length].reshape(height, width, self._channels)
+                picture: NDArray[Any] = flat[start : start + length].reshape(
+                    height, width, self._channels
+                )
+                return picture
         except (IndexError, ValueError, OverflowError):
             pass
         raise DamagedCacheError(
@@ -201,7 +204,7 @@ class Cache:
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """Positions in ``classes``: int64 ``(N,)``, -1 for none; None where there are no classes."""
+        """Positions in ``classes``, -1 for none: int64 ``(N,)``; None without classes."""
         return self._column("labels") if "labels" in self._files else None
 
     @property
@@ -370,6 +373,20 @@ class Cache:
             rows.append(("failures", f"{failed:,}, named in cache.failures"))
         return Facts(title=f"Cache of {title}", rows=rows)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``mmcache info --json`` prints."""
+        return {
+            "path": printable(os.fsencode(self.path)),
+            "format": self._files.frame.store,
+            "pictures": len(self),
+            "bytes": self.nbytes,
+            "recipe": self.recipe.to_json(),
+            "classes": [printable(name) for name in self.classes],
+            "failures": len(self.failures),
+            "libraries": self._files.frame.libraries,
+            "fingerprint": self.fingerprint,
+        }
+
     def __repr__(self) -> str:
         return self.facts().to_text()
 
@@ -392,7 +409,8 @@ def _taken(rows: Rows, places: Rows) -> Rows:
     """Return the rows at *places*."""
     if isinstance(rows, range):
         return rows.start + np.asarray(places) * rows.step
-    return rows[np.asarray(places)]
+    taken: Rows = rows[np.asarray(places)]
+    return taken
 
 
 def _as_slice(rows: range) -> slice:
@@ -457,10 +475,11 @@ def open_cache(path: str | os.PathLike[str]) -> Cache:
     return Cache(files)
 
 
-_NEEDED = frozenset(
-    ["pixels", "records", "checksums", "keys", "key_offsets", "failure_keys", "failure_stages"]
-    + ["failure_key_offsets", "failure_reasons", "failure_reason_offsets", *COLUMNS]
-)
+_NEEDED = {
+    *("pixels", "records", "checksums", "keys", "key_offsets", "failure_keys"),
+    *("failure_key_offsets", "failure_stages", "failure_reasons", "failure_reason_offsets"),
+    *COLUMNS,
+}
 
 
 def _check_arrays(where: Path, names: Any, counts: dict[str, int]) -> None:

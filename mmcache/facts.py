@@ -85,7 +85,9 @@ class Facts:
 
     def _named(self) -> list[str]:
         rest = len(self.lines) - _MOST_LINES
-        return self.lines[:_MOST_LINES] + ([f"... and {rest:,} more{self.more}"] if rest > 0 else [])
+        return self.lines[:_MOST_LINES] + (
+            [f"... and {rest:,} more{self.more}"] if rest > 0 else []
+        )
 
 
 def _text_bars(counts: dict[str, int]) -> list[str]:

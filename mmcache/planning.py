@@ -381,9 +381,7 @@ def _header_row(source: Source, key: bytes, recipe: Recipe) -> tuple[int, ...]:
             f"{header.height} x {header.width} would become a record of {height} x {width},"
             f" more than {human_bytes(LARGEST_RECORD)}"
         )
-    needed = decode_bytes(
-        header, placement, encoded.size, scale=recipe.resample != "nearest"
-    )
+    needed = decode_bytes(header, placement, encoded.size, scale=recipe.resample != "nearest")
     return (
         header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns, needed
     )  # fmt: skip
@@ -423,7 +421,14 @@ def make_plan(
             f"there are no pictures in {source} ({counted(listing.left_out, 'other file')} there):"
             " files with endings like .jpg and .png were looked for, in subfolders too"
         )
-    columns, failed = _survey(source, listing.keys, recipe, workers, executor, progress)
+    columns, failed = _survey(
+        source,
+        listing.keys,
+        recipe,
+        workers=worker_count(workers),
+        executor=executor,
+        progress=progress,
+    )
     failures = sorted(
         [
             *listing.failures.raw(),
@@ -432,7 +437,7 @@ def make_plan(
     )
     keys, labels = listing.keys, listing.labels
     if failed:
-        kept = np.setdiff1d(np.arange(count), np.fromiter(failed, np.int64))
+        kept = np.setdiff1d(np.arange(len(keys)), np.fromiter(failed, np.int64))
         keys = keys.take(kept).packed()
         labels = None if labels is None else labels[kept]
         for name in columns:
@@ -459,7 +464,8 @@ def _survey(
     source: Source,
     keys: Strings,
     recipe: Recipe,
-    workers: int | None,
+    *,
+    workers: int,
     executor: str | Executor,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
@@ -467,10 +473,9 @@ def _survey(
     columns = {name: np.zeros(len(keys), dtype) for name, dtype in _COLUMNS.items()}
     failed: dict[int, str] = {}
     done = 0
-    number = worker_count(workers)
     with (
-        executor_of(executor, number) as pool,
-        closing(results(pool, _read_headers, _spans(source, keys, recipe), number)) as spans,
+        executor_of(executor, workers) as pool,
+        closing(results(pool, _read_headers, _spans(source, keys, recipe), workers)) as spans,
     ):
         for headers in spans:
             stretch = slice(headers.start, headers.start + len(headers.rows))

@@ -7,42 +7,44 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Progress", "progress_of"]
+__all__ = ["Progress", "Shown", "progress_of"]
 
 Progress = Callable[[int, int], None]
 """Called now and then with how much is done and how much there is in all."""
 
 
-class _Shown:
+class Shown:
     """Tells a bar or a callable how far the work is; made by :func:`progress_of`."""
 
     def __init__(self, call: Progress | None = None) -> None:
         self._call = call
 
-    def to(self, done: int, total: int) -> None:
-        """Show that *done* of *total* are done."""
+    def to(self, done: int, total: int, nbytes: int = 0) -> None:  # noqa: ARG002  # for bars
+        """Show that *done* of *total* are done, and *nbytes* bytes of pixels written."""
         if self._call is not None:
             self._call(done, total)
 
 
-class _Bar(_Shown):
+class _Bar(Shown):
     def __init__(self, bar: Any) -> None:
         super().__init__()
         self._bar = bar
 
-    def to(self, done: int, total: int) -> None:
+    def to(self, done: int, total: int, nbytes: int = 0) -> None:
         if self._bar.total != total:
             self._bar.reset(total)
+        if nbytes and (elapsed := self._bar.format_dict["elapsed"]):
+            self._bar.set_postfix_str(f"{nbytes / 1e6 / elapsed:.0f} MB/s", refresh=False)
         self._bar.update(done - self._bar.n)
 
 
 @contextlib.contextmanager
-def progress_of(progress: bool | Progress, what: str) -> Iterator[_Shown]:
-    """Give something to report to: a bar called *what* for True, which needs a terminal or notebook."""
+def progress_of(progress: bool | Progress, what: str) -> Iterator[Shown]:
+    """Give something to report to: for True a bar, where there is a terminal or a notebook."""
     if callable(progress):
-        yield _Shown(progress)
+        yield Shown(progress)
     elif not progress:
-        yield _Shown()
+        yield Shown()
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tqdm.auto's, where a notebook has no widgets

@@ -116,14 +116,16 @@ class Recipe:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Recipe:
-        """Return the recipe that :meth:`to_json` described; :class:`SettingError` where it cannot."""
+        """Return the recipe that :meth:`to_json` described, or raise :class:`SettingError`."""
         known = {one.name for one in dataclasses.fields(cls)}
         if unknown := sorted(set(plain) - known):
             raise SettingError(
                 f"the recipe has settings that this mmcache does not know: {', '.join(unknown)};"
                 " a newer mmcache wrote it: upgrade to read it"
             )
-        made = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        made: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()
+        }
         return cls(**made)
 
     def __str__(self) -> str:

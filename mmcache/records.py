@@ -67,10 +67,10 @@ def to_str(key: bytes) -> str:
 
 
 def printable(key: str | bytes) -> str:
-    """Return a key for people and for JSON: what does not print is escaped with a backslash.
+    r"""Return a key for people and for JSON: what does not print is escaped with a backslash.
 
-    >>> printable(b"cats/caf\\xe9 \\n.jpg")
-    'cats/caf\\\\xe9 \\\\n.jpg'
+    >>> printable(b"cats/caf\xe9 \n.jpg")
+    'cats/caf\\xe9 \\n.jpg'
     """
     text = to_bytes(key).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

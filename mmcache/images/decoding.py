@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmcache.geometry import Placement
     from mmcache.recipe import Recipe
 
-__all__ = ["Changed", "apply", "decode"]
+__all__ = ["ChangedError", "apply", "decode"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -53,7 +53,7 @@ _MIRRORED = {2, 3, 6, 7}
 _FLIPPED = {3, 4, 7, 8}
 
 
-class Changed(ValueError):
+class ChangedError(ValueError):
     """A picture that is not what its header said when the cache was planned."""
 
 
@@ -69,7 +69,7 @@ def decode(
     recipe : Recipe
         How it is brought to size.
     expected : Size, optional
-        The upright size that was planned for; any other is :class:`Changed`.
+        The upright size that was planned for; any other is :class:`ChangedError`.
     orientation : int, optional
         The EXIF orientation that the header told; read from the picture where it is not given.
     """
@@ -85,7 +85,7 @@ def _record(
     stored = Size(image.height, image.width)
     upright = turned(stored, orientation)
     if expected is not None and upright != expected:
-        raise Changed(f"its size is {upright}, and {expected} was planned")
+        raise ChangedError(f"its size is {upright}, and {expected} was planned")
     placement = recipe.place(upright)
     shrunk = _draft(image, turned(placement.scaled, orientation), recipe)
     ready = _resizable(image)
@@ -170,9 +170,7 @@ def _in_mode(image: Image.Image, recipe: Recipe) -> Image.Image:
 def _padded(image: Image.Image, placement: Placement, recipe: Recipe) -> Image.Image:
     if placement.size == placement.valid:
         return image
-    whole = Image.new(
-        recipe.mode, (placement.size.width, placement.size.height), _colour(recipe)
-    )
+    whole = Image.new(recipe.mode, (placement.size.width, placement.size.height), _colour(recipe))
     whole.paste(image, (placement.padding.left, placement.padding.top))
     return whole
 
@@ -188,9 +186,7 @@ def _array(image: Image.Image, recipe: Recipe) -> NDArray[Any]:
     return np.frombuffer(image.tobytes(), recipe.dtype).reshape(shape)
 
 
-def apply(
-    picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe
-) -> NDArray[Any]:
+def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe) -> NDArray[Any]:
     """Return the pixels that a cache of *recipe* would hold for *picture*.
 
     What a model was trained on is what it should see at inference.
@@ -221,5 +217,9 @@ def apply(
         with open(picture, "rb") as file:  # noqa: PTH123  # a path may be of any kind
             return decode(file, recipe).copy()
     except Exception as error:
-        name = "the picture" if isinstance(picture, (bytes, Image.Image)) else printable(os.fsencode(picture))
+        name = (
+            "the picture"
+            if isinstance(picture, (bytes, Image.Image))
+            else printable(os.fsencode(picture))
+        )
         raise PictureError(name, "decode", unreadable(error)) from error

@@ -95,7 +95,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def _has_late_metadata(image: Image.Image) -> bool:
     """Tell whether a PNG has EXIF or text behind its pixels, reading chunk heads alone."""
-    file = image.fp
+    file = getattr(image, "fp", None)
     if file is None:
         return False
     place = file.tell()

@@ -10,8 +10,8 @@ from mmcache.sources.contract import Encoded
 __all__ = ["EXTENSIONS", "looks_like_a_picture", "open_regular", "stat_regular"]
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm"
-    " .jp2 .j2k .jpx .avif .avifs .tga .ico .qoi .mpo".encode().split()
+    b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm"
+    b" .jp2 .j2k .jpx .avif .avifs .tga .ico .qoi .mpo".split()
 )
 """Endings of files that are meant as pictures, in any case."""
 

@@ -46,7 +46,10 @@ class Folder:
     """
 
     def __init__(
-        self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], *, follow_links: bool = False
+        self,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        *,
+        follow_links: bool = False,
     ) -> None:
         self.root = os.path.abspath(os.fsencode(path))
         self.follow_links = follow_links
@@ -73,7 +76,7 @@ class Folder:
         blob, ends, labels = bytearray(), array("q", [0]), array("q")
         classes = walk.classes()
         numbers = {name: number for number, name in enumerate(classes)}
-        for key in walk.keys():
+        for key in walk.pictures():
             blob += key
             ends.append(len(blob))
             labels.append(numbers.get(key.partition(b"/")[0], -1) if b"/" in key else -1)
@@ -131,10 +134,11 @@ class _Walk:
             return sorted(
                 entry.name
                 for entry in entries
-                if not entry.name.startswith(b".") and entry.is_dir(follow_symlinks=self.follow_links)
+                if not entry.name.startswith(b".")
+                and entry.is_dir(follow_symlinks=self.follow_links)
             )
 
-    def keys(self) -> Iterator[bytes]:
+    def pictures(self) -> Iterator[bytes]:
         """Yield the keys of all pictures, in byte order."""
         # A stack of its own: a folder may be deeper than Python's.
         parents = {_identity(os.stat(self.root))}
@@ -154,9 +158,11 @@ class _Walk:
         try:
             here = _identity(os.stat(self.root + b"/" + key))
         except OSError as error:
-            return self._failed(key, f"the folder cannot be listed: {error.strerror}")
+            self._failed(key, f"the folder cannot be listed: {error.strerror}")
+            return None
         if here in parents:
-            return self._failed(key, "a link to a folder above it: a loop, which is not followed")
+            self._failed(key, "a link to a folder above it: a loop, which is not followed")
+            return None
         return here
 
     def _names(self, prefix: bytes) -> list[bytes]:
@@ -186,32 +192,33 @@ class _Walk:
         return name
 
     def _link(self, prefix: bytes, entry: os.DirEntry[bytes]) -> bytes | None:
-        """Return where a link leads to, if it may be followed."""
+        """Return the name of a link that may be followed."""
+        name = entry.name
         try:
             mode = entry.stat().st_mode
         except OSError as error:
-            return self._unless_other(prefix, entry.name, f"a link that leads nowhere: {error.strerror}")
+            self._unless_other(prefix + name, f"a link that leads nowhere: {error.strerror}")
+            return None
         if stat.S_ISDIR(mode):
             if self.follow_links:
-                return entry.name + b"/"
-            return self._failed(
-                prefix + entry.name, "a link to a folder; follow_links=True follows it"
+                return name + b"/"
+            self._failed(prefix + name, "a link to a folder; follow_links=True follows it")
+        elif not stat.S_ISREG(mode):
+            self._unless_other(prefix + name, "not a regular file")
+        elif self.follow_links or os.path.realpath(entry.path).startswith(self.inside):
+            if looks_like_a_picture(name):
+                return name
+            self.left_out += 1
+        else:
+            self._unless_other(
+                prefix + name, "a link that leads out of the folder; follow_links=True follows it"
             )
-        if not self.follow_links and not os.path.realpath(entry.path).startswith(self.inside):
-            return self._unless_other(
-                prefix, entry.name, "a link that leads out of the folder; follow_links=True follows it"
-            )
-        if not stat.S_ISREG(mode):
-            return self._unless_other(prefix, entry.name, "not a regular file")
-        if looks_like_a_picture(entry.name):
-            return entry.name
-        self.left_out += 1
         return None
 
-    def _unless_other(self, prefix: bytes, name: bytes, reason: str) -> None:
+    def _unless_other(self, key: bytes, reason: str) -> None:
         """Name a failure, where the file was meant as a picture."""
-        if looks_like_a_picture(name):
-            self._failed(prefix + name, reason)
+        if looks_like_a_picture(key):
+            self._failed(key, reason)
         else:
             self.left_out += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmcache.errors import SettingError
@@ -29,7 +30,7 @@ def store_for(path: str | os.PathLike[str], name: str | None = None) -> Store:
         Where neither names a format.
     """
     if name is None:
-        ending = os.path.splitext(os.fspath(path).rstrip("/"))[1].lower()
+        ending = Path(path).suffix.lower()
         if ending not in ENDINGS:
             known = " or ".join(f"{end} ({STORES[name].title})" for end, name in ENDINGS.items())
             raise SettingError(

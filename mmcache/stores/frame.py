@@ -9,13 +9,15 @@ import hashlib
 import json
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcache.errors import CacheNotFoundError, DamagedCacheError
 from mmcache.stores.contract import Segment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["FRAME_FILE", "VERSION", "ArrayFrame", "FileFrame", "Frame", "is_cache", "read_frame"]
 

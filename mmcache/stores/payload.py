@@ -1,11 +1,11 @@
-"""Bytes onto the disk: room that is really allocated, writes at known offsets, flushes that last."""
+"""Bytes onto the disk: room really allocated, writes at known offsets, flushes that last."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -105,7 +105,7 @@ class Flusher:
         except OSError as error:
             self._error = error
 
-    def __enter__(self) -> Flusher:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

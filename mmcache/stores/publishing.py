@@ -9,8 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +17,7 @@ from mmcache.errors import BusyError
 from mmcache.stores.payload import synced_directory
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ["Work", "work_path"]
@@ -27,7 +27,7 @@ _RENAME_EXCHANGE = 2
 
 
 def work_path(destination: Path) -> Path:
-    """Return the neighbour in which the cache at *destination* is built: short, whatever its name."""
+    """Return the neighbour in which *destination* is built: its name is always short."""
     digest = hashlib.sha256(os.fsencode(destination.name)).hexdigest()
     return destination.parent / f".mmcache-{digest[:12]}"
 
@@ -50,7 +50,7 @@ class Work:
         self.content = self.folder / "new"
         self._lock = FileLock(self.folder / "lock", timeout=0)
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> Self:
         self.folder.mkdir(exist_ok=True)
         try:
             self._lock.acquire()
@@ -73,7 +73,10 @@ class Work:
         synced_directory(self.destination.parent)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         _removed(self.content)
         if os.name == "posix":

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmcache.errors import SettingError
 from mmcache.workers.processes import ProcessExecutor
 
-__all__ = ["EXECUTORS", "ProcessExecutor", "SerialExecutor", "executor_of", "results", "worker_count"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+__all__ = [
+    "EXECUTORS",
+    "ProcessExecutor",
+    "SerialExecutor",
+    "executor_of",
+    "results",
+    "worker_count",
+]
 
 EXECUTORS = ("serial", "threads", "processes")
 
@@ -22,9 +31,7 @@ Result = TypeVar("Result")
 class SerialExecutor(Executor):
     """Does each thing when it is submitted, in this thread."""
 
-    def submit(
-        self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any
-    ) -> Future[Result]:
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         """Call *fn* and return its outcome; see :class:`concurrent.futures.Executor`."""
         future: Future[Result] = Future()
         try:
@@ -39,7 +46,7 @@ def worker_count(workers: int | None) -> int:
     if workers is None:
         usable = getattr(os, "sched_getaffinity", None)
         return len(usable(0)) if usable else os.cpu_count() or 1
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+    if type(workers) is not int or workers < 1:
         raise SettingError(f"workers={workers!r} is not a whole number from 1 up")
     return workers
 
@@ -76,7 +83,7 @@ def executor_of(executor: str | Executor, workers: int) -> Iterator[Executor]:
 
 def results(
     executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield ``function(task)`` for each task as they complete, with few of them under way.
 
     However many tasks there are, only a window of them exists at a time.

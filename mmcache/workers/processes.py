@@ -50,9 +50,7 @@ class ProcessExecutor(Executor):
         for thread in self._threads:
             thread.start()
 
-    def submit(
-        self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any
-    ) -> Future[Result]:
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         """Send a call to the next free worker; see :class:`concurrent.futures.Executor`."""
         if self._closed:
             raise RuntimeError("the executor was shut down")

@@ -1,0 +1,228 @@
+"""The command line: each command is one call into the library."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import mmcache
+from mmcache.errors import MmcacheError, SettingError
+from mmcache.geometry import RESIZES
+from mmcache.recipe import MODES, RESAMPLES, Recipe
+from mmcache.records import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main", "parser"]
+
+INTERRUPTED = 130
+_CHOICES: dict[str, Sequence[str]] = {"resize": RESIZES, "resample": RESAMPLES, "mode": MODES}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="mmcache",
+        description="Pictures of every size, resized once into a memory-mapped cache.",
+    )
+    top.add_argument("--version", action="version", version=f"mmcache {mmcache.__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    _add_plan(commands)
+    _add_build(commands)
+    _add_info(commands)
+    _add_show(commands)
+    return top
+
+
+def _command(
+    commands: Any, name: str, does: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=does, description=does)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_plan(commands: Any) -> None:
+    does = "tell what a build would do, reading headers alone"
+    command = _command(commands, "plan", does, _plan)
+    command.add_argument("source", help="a folder of pictures")
+    command.add_argument("path", nargs="?", help="where the cache would be built")
+    _add_recipe(command)
+    _add_work(command)
+    command.add_argument("--save", metavar="FILE", help="keep the plan in a file")
+    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def _add_build(commands: Any) -> None:
+    does = "read every picture once and write it into a cache"
+    command = _command(commands, "build", does, _build)
+    command.add_argument("source", help="a folder of pictures")
+    command.add_argument("path", help="where to build; the ending chooses the format, as .mmc")
+    _add_recipe(command)
+    command.add_argument("--store", help="the format, whatever the ending")
+    _add_work(command)
+    command.add_argument(
+        "--on-error",
+        choices=("skip", "raise"),
+        default="skip",
+        help="what to do with a picture that cannot be read (default: %(default)s and name it)",
+    )
+    command.add_argument(
+        "--exist",
+        choices=("resume", "update", "overwrite", "error"),
+        default="resume",
+        help="what to do where a cache is there already (default: %(default)s)",
+    )
+
+
+def _add_info(commands: Any) -> None:
+    command = _command(commands, "info", "tell what a cache holds", _info)
+    command.add_argument("cache")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _add_show(commands: Any) -> None:
+    command = _command(commands, "show", "draw a contact sheet of a cache", _show)
+    command.add_argument("cache")
+    command.add_argument(
+        "rows", nargs="?", default=":", help="a row or a slice, as 100:124 or ::10"
+    )
+    command.add_argument("--out", default="sheet.png", help="the picture (default: %(default)s)")
+    command.add_argument("--columns", type=int, default=8, help="thumbnails in a row")
+    command.add_argument(
+        "--edge", type=int, default=128, help="a thumbnail's longest edge in pixels"
+    )
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
+    """Add an option for each of the recipe's settings, from the recipe itself."""
+    for setting in dataclasses.fields(Recipe):
+        flag = "--" + setting.name.replace("_", "-")
+        explained = setting.metadata["help"]
+        if setting.name == "upscale":
+            command.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=None, help=explained
+            )
+            continue
+        kinds: dict[str, Callable[[str], Any]] = {
+            "size": _edges,
+            "background": _colour,
+            "multiple_of": int,
+        }
+        command.add_argument(
+            flag,
+            type=kinds.get(setting.name, str),
+            choices=_CHOICES.get(setting.name),
+            default=setting.default,
+            metavar=None if setting.name in _CHOICES else setting.name.upper(),
+            help=f"{explained} (default: %(default)s)",
+        )
+
+
+def _add_work(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=int, help="how many work at once (default: one a core)")
+    command.add_argument(
+        "--executor",
+        choices=("serial", "threads", "processes"),
+        default="threads",
+        help="who decodes (default: %(default)s)",
+    )
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _edges(text: str) -> int | tuple[int, ...]:
+    """Read ``256``, or ``192x256`` as height and width."""
+    edges = tuple(int(edge) for edge in text.lower().split("x"))
+    return edges[0] if len(edges) == 1 else edges
+
+
+def _colour(text: str) -> tuple[int, ...] | str | int:
+    """Read a colour's name, a number, or numbers with commas between."""
+    if not text.replace(",", "").isdecimal():
+        return text
+    numbers = tuple(int(number) for number in text.split(","))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _settings(given: argparse.Namespace) -> dict[str, Any]:
+    named = {setting.name: getattr(given, setting.name) for setting in dataclasses.fields(Recipe)}
+    work = {"workers": given.workers, "executor": given.executor, "progress": not given.quiet}
+    return named | work
+
+
+def _plan(given: argparse.Namespace) -> None:
+    planned = mmcache.plan(given.source, given.path, **_settings(given))
+    if given.save:
+        planned.save(given.save)
+    print(json.dumps(planned.to_json(), indent=1) if given.json else planned)
+
+
+def _build(given: argparse.Namespace) -> None:
+    cache = mmcache.build(
+        given.source,
+        given.path,
+        store=given.store,
+        on_error=given.on_error,
+        exist=given.exist,
+        **_settings(given),
+    )
+    print(cache)
+
+
+def _info(given: argparse.Namespace) -> None:
+    cache = mmcache.open(given.cache)
+    print(json.dumps(cache.to_json(), indent=1) if given.json else cache)
+
+
+def _show(given: argparse.Namespace) -> None:
+    cache = mmcache.open(given.cache)
+    index = _rows(given.rows)
+    part = cache[[index]] if isinstance(index, int) else cache[index]
+    if not len(part):
+        raise SettingError(f"rows {given.rows} are none of the {len(cache)} in {given.cache}")
+    if given.columns < 1 or given.edge < 1:
+        raise SettingError("--columns and --edge are at least 1")
+    sheet = mmcache.show(part, columns=given.columns, edge=given.edge)
+    try:
+        sheet.save(given.out)
+    except ValueError as error:
+        raise SettingError(f"--out {given.out}: {error}; end it in .png or .jpg") from error
+    print(f"{min(len(part), 96)} of {len(part)} pictures in {given.out}")
+
+
+def _rows(text: str) -> int | slice:
+    try:
+        numbers = [int(part) if part else None for part in text.split(":")]
+        return slice(*numbers) if len(numbers) > 1 else int(text)
+    except (ValueError, TypeError) as error:
+        raise SettingError(f"{text} is neither a row nor a slice of rows as 100:124") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done; 1: it could not be done, said in one sentence; 2: wrong usage; 130: interrupted.
+    """
+    given = parser().parse_args(arguments)
+    try:
+        given.run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MmcacheError as error:
+        print(f"mmcache: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingError) else 1
+    except OSError as error:
+        what = f"{printable(os.fsencode(error.filename))}: " if error.filename else ""
+        print(f"mmcache: error: {what}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mmcache: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return 0

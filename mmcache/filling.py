@@ -1,0 +1,325 @@
+"""Filling: the payload of a build, from its allocation to its frame.
+
+The plan has decided where each record lies, so that filling needs no lock: workers are handed a
+path, a description of the source and numbers, and write at offsets that never overlap.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import google_crc32c
+import numpy as np
+import PIL
+from PIL import features
+
+from mmcache.errors import NoSpaceError, PictureError, SourceError
+from mmcache.facts import counted, human_bytes
+from mmcache.geometry import Size
+from mmcache.images import decode, unreadable
+from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
+from mmcache.sources import from_json
+from mmcache.stores.digests import content_digest, file_frames
+from mmcache.stores.frame import ArrayFrame, Frame
+from mmcache.stores.payload import Flusher, opened, write_at
+from mmcache.workers import executor_of, results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mmcache.planning import Plan
+    from mmcache.progress import Shown
+    from mmcache.recipe import Recipe
+    from mmcache.sources import Source
+    from mmcache.stores.contract import Segment, Store
+
+__all__ = ["Filling", "OnError", "no_room", "nothing_readable"]
+
+OnError = Literal["skip", "raise"]
+
+_SPAN_ROWS = 64
+_SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
+
+
+def no_room(where: Path, needed: int) -> NoSpaceError:
+    """Return the error for a cache of *needed* bytes that *where* has no room for."""
+    folder = where.parent if where.parent.exists() else where
+    free = shutil.disk_usage(folder).free
+    return NoSpaceError(
+        f"the cache needs {human_bytes(needed)} and {human_bytes(free)} are free on {folder}",
+        needed=needed,
+        free=free,
+    )
+
+
+def nothing_readable(source: Source, failures: Failures) -> SourceError:
+    """Return the error for a source of which every picture failed."""
+    few = "; ".join(f"{printable(f.key)}: {f.reason}" for f in failures[:3])
+    more = f"; and {len(failures) - 3:,} more" if len(failures) > 3 else ""  # noqa: PLR2004
+    return SourceError(
+        f"none of {counted(len(failures), 'picture')} in {source} can be read: {few}{more}"
+    )
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Some rows of one slab: what a worker is handed. Numbers and names, never pictures.
+
+    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``.
+    """
+
+    source: dict[str, Any] | Source
+    recipe: Recipe
+    file: str
+    start: int
+    keys: list[bytes]
+    sizes: list[tuple[int, int]]
+    orientations: list[int]
+    stats: list[tuple[int, int]]
+    places: list[int]
+
+
+class _Filled(NamedTuple):
+    """What a worker did: bytes, checksums of records and files, and what failed by its index."""
+
+    start: int
+    nbytes: int
+    checksums: list[int]
+    hashes: list[int]
+    failures: list[tuple[int, str]]
+
+
+def _fill(span: _Span) -> _Filled:
+    """Decode the pictures of *span*, one at a time, each straight to its place."""
+    source = from_json(span.source) if isinstance(span.source, dict) else span.source
+    nbytes, failures = 0, []
+    checksums, hashes = [0] * len(span.keys), [0] * len(span.keys)
+    with opened(span.file, os.O_RDWR) as descriptor:
+        for index in range(len(span.keys)):
+            try:
+                encoded = _encoded(source, span, index)
+                record = decode(
+                    io.BytesIO(encoded),
+                    span.recipe,
+                    expected=Size(*span.sizes[index]),
+                    orientation=span.orientations[index],
+                )
+            except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
+                failures.append((index, unreadable(error)))
+                continue
+            write_at(descriptor, record, span.places[index])
+            nbytes += record.nbytes
+            checksums[index] = google_crc32c.value(record)
+            hashes[index] = google_crc32c.value(encoded)
+    return _Filled(span.start, nbytes, checksums, hashes, failures)
+
+
+def _encoded(source: Source, span: _Span, index: int) -> bytes:
+    with source.open(span.keys[index]) as encoded:
+        if (encoded.size, encoded.mtime_ns) != span.stats[index]:
+            raise OSError("changed while the cache was being built")
+        return encoded.file.read()
+
+
+@dataclass
+class Filling:
+    """The payload of one build, from its allocation to its frame."""
+
+    plan: Plan
+    source: Source
+    store: Store
+    path: Path
+    on_error: OnError
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.checksums = np.zeros(len(self.plan), np.uint32)
+        self.hashes = np.zeros(len(self.plan), np.uint32)
+        self.segments: list[Segment] = []
+
+    def fill(self, executor: str | Executor, workers: int, show: Shown) -> None:
+        """Allocate the payload and write every record."""
+        planned = self.plan
+        try:
+            self.segments = self.store.allocate(
+                self.path, planned.recipe.dtype, planned.pixels, planned.slab
+            )
+            files = sorted({self.path / segment.file for segment in self.segments})
+            done = nbytes = 0
+            show.to(0, len(planned))
+            with (
+                Flusher(files) as flusher,
+                executor_of(executor, workers) as pool,
+                closing(results(pool, _fill, self._spans(), workers)) as spans,
+            ):
+                for filled in spans:
+                    self._take(filled)
+                    flusher.flush()
+                    done += len(filled.checksums)
+                    nbytes += filled.nbytes
+                    show.to(done, len(planned), nbytes)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise no_room(self.path, planned.nbytes) from error
+
+    def _take(self, filled: _Filled) -> None:
+        stretch = slice(filled.start, filled.start + len(filled.checksums))
+        self.checksums[stretch] = filled.checksums
+        self.hashes[stretch] = filled.hashes
+        failures = [(filled.start + index, reason) for index, reason in filled.failures]
+        if failures and self.on_error == "raise":
+            row, reason = failures[0]
+            raise PictureError(printable(self.plan.keys.raw(row)), "decode", reason)
+        self.failures += failures
+
+    def _spans(self) -> Iterator[_Span]:
+        """Cut each slab into spans: few enough pictures that no worker is left with the last."""
+        planned, columns = self.plan, self.plan.columns
+        item = planned.recipe.dtype.itemsize
+        source = planned.source or self.source
+        slab_bytes = planned.slab * item
+        for slab in planned.slabs:
+            segment, base = _segment_of(self.segments, slab.number * slab_bytes)
+            for rows in _spans_of(slab.rows, columns):
+                stretch = slice(rows.start, rows.stop)
+                offsets = planned.records[stretch, OFFSET] * item - slab.number * slab_bytes + base
+                yield _Span(
+                    source=source,
+                    recipe=planned.recipe,
+                    file=os.fspath(self.path / segment.file),
+                    start=rows.start,
+                    keys=[planned.keys.raw(row) for row in rows],
+                    sizes=_pairs(columns["height"][stretch], columns["width"][stretch]),
+                    orientations=columns["orientation"][stretch].tolist(),
+                    stats=_pairs(columns["file_size"][stretch], columns["mtime_ns"][stretch]),
+                    places=offsets.tolist(),
+                )
+
+    def finish(self) -> None:
+        """Write the other arrays and, when all is on disk, the frame."""
+        planned = self.plan
+        arrays = self._arrays()
+        segments = self.store.write_arrays(self.path, arrays)
+        records = arrays["records"]
+        frames = {
+            name: ArrayFrame(
+                dtype=array.dtype.str,
+                shape=array.shape,
+                segments=tuple(segments[name]),
+                sha256=hashlib.sha256(array.data).hexdigest(),
+            )
+            for name, array in arrays.items()
+        }
+        frames["pixels"] = ArrayFrame(
+            planned.recipe.dtype.str, planned.pixels, tuple(self.segments)
+        )
+        counts = {
+            "rows": len(records),
+            "failures": len(arrays["failure_stages"]),
+            "pixel_bytes": int(np.prod(records[:, HEIGHT:], axis=1).sum())
+            * planned.recipe.dtype.itemsize,
+        }
+        frame = Frame(
+            store=self.store.name,
+            recipe=planned.recipe.to_json(),
+            libraries=_libraries(),
+            counts=counts,
+            classes=planned.classes,
+            slab=planned.slab,
+            arrays=frames,
+            files=file_frames(self.path, frames, records),
+            content=content_digest(planned.recipe.fingerprint, planned.classes, frames),
+        )
+        self.store.write_frame(self.path, frame)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Return every array but ``pixels``: the rows of the pictures that succeeded."""
+        planned = self.plan
+        failed = [row for row, _ in self.failures]
+        keys, order = planned.keys.packed(), planned.key_order
+        kept: Any = slice(None)
+        if failed:
+            kept = np.setdiff1d(np.arange(len(planned)), failed)
+            if not len(kept):
+                raise nothing_readable(self.source, self._all_failures())
+            keys = planned.keys.take(kept).packed()
+            order = None if order is None else key_order(keys)
+        failures = self._all_failures()
+        columns = planned.columns | {
+            "content_hash": self.hashes,
+            "flags": np.zeros(len(planned), np.uint8),
+        }
+        arrays: dict[str, NDArray[Any] | None] = {
+            "records": planned.records[kept],
+            "checksums": self.checksums[kept],
+            "keys": keys.blob,
+            "key_offsets": keys.offsets,
+            "key_order": order,
+            "labels": None if planned.labels is None else planned.labels[kept],
+            **{
+                name: columns[name][kept].astype(dtype, copy=False)
+                for name, dtype in COLUMNS.items()
+            },
+            "failure_keys": failures.keys.blob,
+            "failure_key_offsets": failures.keys.offsets,
+            "failure_stages": failures.stages,
+            "failure_reasons": failures.reasons.blob,
+            "failure_reason_offsets": failures.reasons.offsets,
+        }
+        return {
+            name: np.ascontiguousarray(one, one.dtype.newbyteorder("<"))
+            for name, one in arrays.items()
+            if one is not None
+        }
+
+    def _all_failures(self) -> Failures:
+        here = ((self.plan.keys.raw(row), "decode", reason) for row, reason in self.failures)
+        return Failures.of(sorted([*self.plan.failures.raw(), *here]))
+
+
+def _pairs(one: NDArray[Any], other: NDArray[Any]) -> list[tuple[int, int]]:
+    return list(zip(one.tolist(), other.tolist(), strict=True))
+
+
+def _spans_of(rows: range, columns: dict[str, NDArray[Any]]) -> Iterator[range]:
+    """Cut the rows of a slab so that each piece is a fraction of a second's work."""
+    stretch = slice(rows.start, rows.stop)
+    pixels = columns["height"][stretch].astype(np.int64) * columns["width"][stretch]
+    start, total = rows.start, 0
+    for row, count in zip(rows, pixels.tolist(), strict=True):
+        if row > start and (row - start >= _SPAN_ROWS or total + count > _SPAN_PIXELS):
+            yield range(start, row)
+            start, total = row, 0
+        total += count
+    yield range(start, rows.stop)
+
+
+def _segment_of(segments: Iterable[Segment], position: int) -> tuple[Segment, int]:
+    """Return the segment in which a byte of the payload lies, and its offset in the file."""
+    for segment in segments:
+        if position < segment.length:
+            return segment, segment.offset + position
+        position -= segment.length
+    raise AssertionError("a slab outside the payload")
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions on which pixels depend."""
+    versions = {"pillow": PIL.__version__}
+    for part in ("libjpeg_turbo", "zlib", "webp", "libtiff", "avif"):
+        version = features.version(part)
+        if version:
+            versions[part] = str(version)
+    return versions

@@ -1,0 +1,87 @@
+"""Every byte is under a checksum: of its record, or, here, of its file's rest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmcache.records import HEIGHT, OFFSET
+from mmcache.stores.frame import ArrayFrame, FileFrame
+from mmcache.stores.payload import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["content_digest", "file_frames"]
+
+_PIECE = 1 << 20  # bytes read at a time
+
+
+def content_digest(recipe: str, classes: Iterable[str], arrays: dict[str, ArrayFrame]) -> str:
+    """Return what identifies a cache's contents in any format.
+
+    It covers the recipe's fingerprint, the classes, and every array; pixels are in it by their
+    checksums, which are an array too.
+    """
+    digest = hashlib.sha256(recipe.encode())
+    for name in classes:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    for name in sorted(arrays):
+        one = arrays[name]
+        digest.update(f"{name} {one.dtype} {one.shape} {one.sha256 or ''} ".encode())
+    return digest.hexdigest()
+
+
+def file_frames(
+    path: Path, arrays: dict[str, ArrayFrame], records: NDArray[np.int64]
+) -> dict[str, FileFrame]:
+    """Return each file's length and the SHA-256 of its bytes that belong to no record.
+
+    *records* are the rows ``(N, 4)`` in the order of their offsets.
+    """
+    names = sorted({segment.file for one in arrays.values() for segment in one.segments})
+    return {
+        name: _file_frame(path / name, _records_in(name, arrays["pixels"], records))
+        for name in names
+    }
+
+
+def _records_in(
+    file: str, pixels: ArrayFrame, records: NDArray[np.int64]
+) -> Iterator[tuple[int, int]]:
+    """Yield start and end in bytes of the records that lie in *file*, in order."""
+    item = np.dtype(pixels.dtype).itemsize
+    starts = records[:, OFFSET] * item
+    base = 0
+    for segment in pixels.segments:
+        if segment.file == file:
+            first, last = np.searchsorted(starts, [base, base + segment.length]).tolist()
+            shift = segment.offset - base
+            for row in range(first, last):
+                start = int(starts[row])
+                yield start + shift, start + shift + int(np.prod(records[row, HEIGHT:])) * item
+        base += segment.length
+
+
+def _file_frame(file: Path, taken: Iterable[tuple[int, int]]) -> FileFrame:
+    digest = hashlib.sha256()
+    with opened(file, os.O_RDONLY) as descriptor:
+        length = os.fstat(descriptor).st_size
+        position = 0
+        for start, end in chain(taken, [(length, length)]):
+            while position < start:
+                os.lseek(descriptor, position, os.SEEK_SET)
+                piece = os.read(descriptor, min(start - position, _PIECE))
+                if not piece:
+                    raise OSError(f"{file} ended early")
+                digest.update(piece)
+                position += len(piece)
+            position = end
+    return FileFrame(length, digest.hexdigest())
