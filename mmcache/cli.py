@@ -137,7 +137,12 @@ def _add_work(command: argparse.ArgumentParser) -> None:
 
 def _edges(text: str) -> int | tuple[int, ...]:
     """Read ``256``, or ``192x256`` as height and width."""
-    edges = tuple(int(edge) for edge in text.lower().split("x"))
+    try:
+        edges = tuple(int(edge) for edge in text.lower().split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither an edge in pixels, as 256, nor height x width, as 192x256"
+        ) from error
     return edges[0] if len(edges) == 1 else edges
 
 

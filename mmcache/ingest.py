@@ -264,7 +264,7 @@ def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cach
         return None
     raise DifferentCacheError(
         f"{where} was built from other pictures than are in {source} now: {difference}.\n"
-        f'    Open it as it is with mmcache.open("{where.name}"), or pass exist="update".'
+        f'    Open it as it is with mmcache.open("{where}"), or pass exist="update".'
     )
 
 
@@ -276,7 +276,7 @@ def _check_same_recipe(cache: Cache, recipe: Recipe) -> None:
         asked = ", ".join(f"{name}={new[name]!r}" for name in differ)
         raise DifferentCacheError(
             f"{cache.path} was built with {was}, and you asked for {asked}.\n"
-            f'    Open it as it is with mmcache.open("{cache.path.name}"), or build to another'
+            f'    Open it as it is with mmcache.open("{cache.path}"), or build to another'
             ' path, or pass exist="overwrite".'
         )
 
