@@ -75,7 +75,7 @@ class Cache:
     """
 
     __slots__ = (
-        "_channels", "_due", "_files", "_flats", "_length", "_order", "_records", "_rows",
+        "_channels", "_due", "_files", "_flat", "_flats", "_order", "_picked", "_records", "_rows",
         "_sorted", "classes", "fingerprint", "path", "recipe",
     )  # fmt: skip
 
@@ -83,9 +83,16 @@ class Cache:
         frame = files.frame
         self._files = files
         self._flats = files.segments("pixels")
-        self._length = _even_length(self._flats)
-        self._records = files.array("records").data.cast("B")
+        self._flat = self._flats[0] if len(self._flats) == 1 else None
         self._rows = range(frame.arrays["records"].shape[0]) if rows is None else rows
+        # Rows that follow one another need no look into a list of rows: they are their own records.
+        records = files.array("records")
+        if isinstance(self._rows, range) and self._rows.step == 1:
+            self._picked: Rows | None = None
+            records = records[self._rows.start : self._rows.stop]
+        else:
+            self._picked = self._rows
+        self._records = records.reshape(-1).view(np.uint8).data
         self._order = files.array("key_order") if "key_order" in files else None
         self._sorted: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self._due = 0.0
@@ -122,23 +129,31 @@ class Cache:
         if monotonic() > self._due:
             self._look()
         try:
-            offset, height, width = _row(self._records, self._rows[index] * _ROW_BYTES)
-        except IndexError:
+            # Counted from the end where it is negative, and refused outside, as a list's index is.
+            row = index if self._picked is None else self._picked[index]
+            offset, height, width = _row(self._records, row * _ROW_BYTES)
+        except (IndexError, struct.error):
             raise RowError(f"row {index} was asked for, and there are {len(self)}") from None
         try:
-            start = offset % self._length
-            length = height * width * self._channels
-            if length:
-                flat = self._flats[offset // self._length]
-                picture: NDArray[Any] = flat[start : start + length].reshape(
-                    height, width, self._channels
-                )
+            flat = self._flat
+            if flat is None:
+                flat, offset = self._in_segment(offset)
+            channels = self._channels
+            end = offset + height * width * channels
+            if end > offset:
+                picture: NDArray[Any] = flat[offset:end].reshape(height, width, channels)
                 return picture
         except (IndexError, ValueError, OverflowError):
             pass
         raise DamagedCacheError(
             f"the index of {self.path} is damaged at row {index}: it points outside the pixels"
         )
+
+    def _in_segment(self, offset: int) -> tuple[NDArray[Any], int]:
+        """Return the segment in which an element of the payload lies, and its place there."""
+        # All segments but the last are equally long.
+        number, place = divmod(offset, len(self._flats[0]))
+        return self._flats[number], place
 
     def _look(self) -> None:
         self._files.check("records", "pixels")
@@ -244,7 +259,7 @@ class Cache:
         return elements * self.recipe.dtype.itemsize
 
     def _is_whole(self) -> bool:
-        whole = range(len(self._records) // _ROW_BYTES)
+        whole = range(self._files.frame.arrays["records"].shape[0])
         return isinstance(self._rows, range) and self._rows == whole
 
     def placement(self, index: int | str) -> Placement:
@@ -428,11 +443,6 @@ def _evenly(offsets: NDArray[np.int64], step: int) -> bool:
         bool((np.diff(offsets[start : start + part + 1]) == step).all())
         for start in range(0, len(offsets), part)
     )
-
-
-def _even_length(flats: list[NDArray[Any]]) -> int:
-    """Return the elements of each segment but the last, which are as long as each other."""
-    return max(len(flats[0]), 1) if len(flats) > 1 else 1 << 62
 
 
 def _free_memory() -> int:
