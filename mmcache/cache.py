@@ -132,7 +132,7 @@ class Cache:
             # Counted from the end where it is negative, and refused outside, as a list's index is.
             row = index if self._picked is None else self._picked[index]
             offset, height, width = _row(self._records, row * _ROW_BYTES)
-        except (IndexError, struct.error):
+        except (IndexError, OverflowError, struct.error):
             raise RowError(f"row {index} was asked for, and there are {len(self)}") from None
         try:
             flat = self._flat
