@@ -5,6 +5,7 @@ Python's own lists are the rule: slices, negative numbers and out-of-range error
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,15 @@ Rows = range | np.ndarray[Any, np.dtype[np.int64]]
 
 
 def position(index: Any, length: int) -> int:
-    """Return *index* as a position from 0 to ``length - 1``."""
-    place = index + length if index < 0 else index
+    """Return *index*, a row, as a position from 0 to ``length - 1``."""
+    try:
+        row = operator.index(index)
+    except TypeError as error:
+        raise SelectionError(f"{type(index).__name__} is no row: say a number or a key") from error
+    place = row + length if row < 0 else row
     if not 0 <= place < length:
         raise RowError(f"row {index} was asked for, and there are {length}")
-    return int(place)
+    return place
 
 
 def chosen(index: Any, length: int) -> Rows:
@@ -47,7 +52,7 @@ def chosen(index: Any, length: int) -> Rows:
         wanted = np.asarray(index)
     except ValueError as error:  # a ragged list
         raise SelectionError(_not_an_index(index)) from error
-    if wanted.ndim == 1 and not len(wanted):
+    if wanted.ndim == 1 and not len(wanted) and wanted.dtype.kind != "b":
         return np.empty(0, np.int64)
     if wanted.ndim != 1 or wanted.dtype.kind not in "iub":
         raise SelectionError(_not_an_index(index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -15,6 +16,8 @@ from mmcache.errors import (
     DamagedCacheError,
     DifferentCacheError,
     RowError,
+    SelectionError,
+    SettingError,
     ShapesDifferError,
     UnknownKeyError,
 )
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
+
+    from mmcache.stores.frame import Frame
 
 __all__ = ["Cache", "open_cache"]
 
@@ -166,10 +171,17 @@ class Cache:
             return Cache(self._files, self._rows[index])
         if hasattr(index, "__index__") and not isinstance(index, (bool, np.bool_, np.ndarray)):
             return self[int(index.__index__())]
-        if isinstance(index, (list, tuple)) and index and isinstance(index[0], (str, bytes)):
-            places = np.array([self._place(key) for key in index], np.int64)
-            return Cache(self._files, _taken(self._rows, places))
-        return Cache(self._files, _taken(self._rows, chosen(index, len(self))))
+        return Cache(self._files, _taken(self._rows, self._chosen(index)))
+
+    def _chosen(self, index: Any) -> Rows:
+        """Return the places that a list of keys, a list of rows or a mask means."""
+        if isinstance(index, (list, tuple, Strings)) and len(index):
+            keys = [isinstance(one, (str, bytes)) for one in index]
+            if all(keys):
+                return np.array([self._place(key) for key in index], np.int64)
+            if any(keys):
+                raise SelectionError("a list of rows or of keys was asked for, and this is of both")
+        return chosen(index, len(self))
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[place] for place in range(len(self)))
@@ -188,7 +200,12 @@ class Cache:
 
     def _find(self, key: bytes) -> int | None:
         """Return the place of *key* among these rows."""
-        row = find(self._all_keys(), self._order, key)
+        try:
+            row = find(self._all_keys(), self._order, key)
+        except ValueError as error:
+            raise DamagedCacheError(
+                f"the index of {self.path} is damaged: its order of keys names rows it has not"
+            ) from error
         if row is None:
             return None
         if isinstance(self._rows, range):
@@ -262,11 +279,20 @@ class Cache:
         whole = range(self._files.frame.arrays["records"].shape[0])
         return isinstance(self._rows, range) and self._rows == whole
 
-    def placement(self, index: int | str) -> Placement:
+    def placement(self, index: int | str | bytes) -> Placement:
         """Return where picture *index* landed: it maps points and boxes there and back."""
-        place = self._place(index) if isinstance(index, str) else position(index, len(self))
+        named = isinstance(index, (str, bytes))
+        place = self._place(index) if named else position(index, len(self))  # type: ignore[arg-type]
         row = self._rows[place]
         height, width = (int(self._files.array(name)[row]) for name in ("height", "width"))
+        return self._placed(height, width)
+
+    def _placed(self, height: int, width: int) -> Placement:
+        """Return where a source of this size landed."""
+        if height < 1 or width < 1:
+            raise DamagedCacheError(
+                f"the columns of {self.path} are damaged: a picture of {height} x {width}"
+            )
         return self.recipe.place(Size(height, width))
 
     # Many at once ----------------------------------------------------------------------------
@@ -280,12 +306,14 @@ class Cache:
         if isinstance(rows, slice):
             places = np.arange(len(self), dtype=np.int64)[rows]
         else:
-            places = np.asarray(chosen(rows, len(self)))
+            places = np.asarray(self._chosen(rows))
         part = self[places]
         views = list(part)
-        agree = len({view.shape for view in views}) == 1
+        images: NDArray[Any] | list[NDArray[Any]] = views
+        if len({view.shape for view in views}) <= 1:
+            images = np.stack(views) if views else np.asarray(part)
         return Batch(
-            images=np.stack(views) if agree else views,
+            images=images,
             labels=part.labels,
             rows=places,
             sizes=part._valid_sizes(),  # noqa: SLF001  # a cache too
@@ -298,7 +326,7 @@ class Cache:
         if self.recipe.resize != "pad" and self.recipe.multiple_of == 1:
             return shapes.astype(np.int64)
         sources = zip(self._column("height").tolist(), self._column("width").tolist(), strict=True)
-        valid = [self.recipe.place(Size(*source)).valid for source in sources]
+        valid = [self._placed(*source).valid for source in sources]
         return np.array(valid, np.int64).reshape(-1, 2)
 
     def __array__(
@@ -311,9 +339,10 @@ class Cache:
             return view
         if copy is False:
             raise ShapesDifferError(
-                "these pictures do not lie evenly in one file, so that one array of them is a copy"
+                "these pictures do not lie evenly in one file, or another dtype was asked for: one"
+                " array of them is a copy"
             )
-        needed = len(self) * int(np.prod(shape)) * np.dtype(dtype or self.recipe.dtype).itemsize
+        needed = len(self) * math.prod(shape) * np.dtype(dtype or self.recipe.dtype).itemsize
         free = _free_memory()
         if needed > free:
             raise ShapesDifferError(
@@ -331,14 +360,15 @@ class Cache:
             return self.recipe.shape or (0, 0, self._channels)
         shapes = self.shapes
         first = shapes[0]
-        if self.recipe.shape is None and (differ := (shapes != first).any(axis=1)).any():
+        if (differ := (shapes != first).any(axis=1)).any():
             other = shapes[int(np.argmax(differ))]
             raise ShapesDifferError(
                 f"the pictures differ in shape, {tuple(first.tolist())} and"
                 f" {tuple(other.tolist())} among them, and one array was asked for: use"
                 " cache.batch(rows), or build with resize='crop' or 'pad'"
             )
-        return int(first[0]), int(first[1]), int(first[2])
+        shape = self[0].shape  # which looks whether it can be true
+        return shape[0], shape[1], shape[2]
 
     def _even_view(self, shape: tuple[int, int, int]) -> NDArray[Any] | None:
         """Return one view of all these pictures, where their distance in the file is constant."""
@@ -346,19 +376,21 @@ class Cache:
             return None
         self._look()
         offsets = self._column("records")[:, OFFSET]
-        length = int(np.prod(shape))
-        step = int(offsets[1] - offsets[0]) if len(self) > 1 else length
-        if not _evenly(offsets, step) or min(offsets[0], offsets[-1]) < 0:
-            return None
+        length = math.prod(shape)
+        first = int(offsets[0])
+        step = int(offsets[1]) - first if len(self) > 1 else length
+        # Python's integers: no damage makes them overflow into something that looks right.
+        last = first + step * (len(self) - 1)
         (flat,) = self._flats
-        if max(offsets[0], offsets[-1]) + length > len(flat):
-            raise DamagedCacheError(f"the index of {self.path} points outside the pixels")
+        if min(first, last) < 0 or max(first, last) + length > len(flat):
+            return None
+        if not _evenly(offsets, step):
+            return None
         item = flat.itemsize
         _, width, channels = shape
         strides = (step * item, width * channels * item, channels * item, item)
-        first = flat[int(offsets[0]) :]
         view: NDArray[Any] = np.lib.stride_tricks.as_strided(
-            first, (len(self), *shape), strides, writeable=False
+            flat[first:], (len(self), *shape), strides, writeable=False
         )
         return view
 
@@ -447,6 +479,12 @@ def _evenly(offsets: NDArray[np.int64], step: int) -> bool:
 
 def _free_memory() -> int:
     try:
+        # What the system would free of its file pages counts too, and only here is it told.
+        told = Path("/proc/meminfo").read_text("ascii").split("MemAvailable:")[1]
+        return int(told.split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 1 << 62  # not told here: let the allocation speak
@@ -477,23 +515,49 @@ def open_cache(path: str | os.PathLike[str]) -> Cache:
     """
     where = Path(path).absolute()
     frame = read_frame(where)
-    _check_arrays(where, frame.arrays.keys(), frame.counts)
-    files = Mapping(where, frame)
-    rows = frame.arrays["records"].shape
-    if rows != (frame.counts["rows"], 4) or frame.arrays["records"].dtype != "<i8":
-        raise DamagedCacheError(f"the index of {where} has the shape {rows}, which none has")
-    return Cache(files)
+    try:
+        recipe = Recipe.from_json(frame.recipe)
+    except SettingError as error:
+        raise DamagedCacheError(f"the recipe of {where} cannot be read: {error}") from error
+    _check_arrays(where, frame, recipe)
+    return Cache(Mapping(where, frame))
 
 
-_NEEDED = {
-    *("pixels", "records", "checksums", "keys", "key_offsets", "failure_keys"),
-    *("failure_key_offsets", "failure_stages", "failure_reasons", "failure_reason_offsets"),
-    *COLUMNS,
-}
-
-
-def _check_arrays(where: Path, names: Any, counts: dict[str, int]) -> None:
-    if missing := sorted(_NEEDED - set(names)):
-        raise DamagedCacheError(f"the frame of {where} lacks {', '.join(missing)}")
-    if not {"rows", "pixel_bytes"} <= set(counts):
-        raise DamagedCacheError(f"the frame of {where} lacks its counts")
+def _check_arrays(where: Path, frame: Frame, recipe: Recipe) -> None:
+    """Check that every array has the dtype, the shape and the place that a cache's arrays have."""
+    rows, failures = (frame.counts.get(name, 0) for name in ("rows", "failures"))
+    # None stands for any length.
+    needed: dict[str, tuple[str, tuple[int | None, ...]]] = {
+        "records": ("<i8", (rows, 4)),
+        "checksums": ("<u4", (rows,)),
+        "keys": ("|u1", (None,)),
+        "key_offsets": ("<i8", (rows + 1,)),
+        **{name: (dtype.str, (rows,)) for name, dtype in COLUMNS.items()},
+        "failure_keys": ("|u1", (None,)),
+        "failure_key_offsets": ("<i8", (failures + 1,)),
+        "failure_stages": ("|u1", (failures,)),
+        "failure_reasons": ("|u1", (None,)),
+        "failure_reason_offsets": ("<i8", (failures + 1,)),
+    }
+    optional = {name: ("<i8", (rows,)) for name in ("key_order", "labels") if name in frame.arrays}
+    if rows < 1 or "pixel_bytes" not in frame.counts or "pixels" not in frame.arrays:
+        raise DamagedCacheError(f"the frame of {where} lacks its pixels or its counts")
+    for name, (dtype, shape) in (needed | optional).items():
+        one = frame.arrays.get(name)
+        if (
+            one is None
+            or one.dtype != dtype
+            or len(one.shape) != len(shape)
+            or any(want not in (None, edge) for want, edge in zip(shape, one.shape, strict=True))
+            or len(one.segments) != 1
+        ):
+            raise DamagedCacheError(f"the frame of {where} has no {name} as a cache has it")
+    pixels = frame.arrays["pixels"]
+    item = recipe.dtype.itemsize
+    lengths = [segment.length for segment in pixels.segments]
+    if (
+        pixels.dtype != recipe.dtype.str
+        or any(length % item or not length for length in lengths)
+        or any(length != lengths[0] for length in lengths[:-1])
+    ):
+        raise DamagedCacheError(f"the frame of {where} has no pixels as a cache has them")

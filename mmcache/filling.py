@@ -24,6 +24,7 @@ from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
 from mmcache.geometry import Size
 from mmcache.images import decode, unreadable
+from mmcache.planning import SLAB
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
 from mmcache.stores.digests import content_digest, file_frames
@@ -48,7 +49,7 @@ __all__ = ["Filling", "OnError", "no_room", "nothing_readable"]
 
 OnError = Literal["skip", "raise"]
 
-_SPAN_ROWS = 64
+_SPAN_ROWS = 16
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
 
 
@@ -156,7 +157,7 @@ class Filling:
                 self.path, planned.recipe.dtype, planned.pixels, planned.slab
             )
             files = sorted({self.path / segment.file for segment in self.segments})
-            done = nbytes = 0
+            done = nbytes = flushed = 0
             show.to(0, len(planned))
             with (
                 Flusher(files) as flusher,
@@ -165,9 +166,11 @@ class Filling:
             ):
                 for filled in spans:
                     self._take(filled)
-                    flusher.flush()
                     done += len(filled.checksums)
                     nbytes += filled.nbytes
+                    if nbytes - flushed >= SLAB:
+                        flusher.flush()
+                        flushed = nbytes
                     show.to(done, len(planned), nbytes)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -21,6 +21,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
 
 _CHANNELS = {"RGB": 3, "L": 1, "RGBA": 4}
+_BRIGHTEST = 255
 _LARGEST_EDGE = 65_535  # what most codecs can hold, and far beyond what a record is for
 
 
@@ -117,6 +118,8 @@ class Recipe:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Recipe:
         """Return the recipe that :meth:`to_json` described, or raise :class:`SettingError`."""
+        if not isinstance(plain, dict):
+            raise SettingError(f"a recipe is a dict of settings, and not {plain!r}")
         known = {one.name for one in dataclasses.fields(cls)}
         if unknown := sorted(set(plain) - known):
             raise SettingError(
@@ -183,7 +186,8 @@ def _upscale(value: object, resize: str) -> bool | None:
 def _background(value: object, mode: Mode) -> tuple[int, ...]:
     channels = _CHANNELS[mode]
     if isinstance(value, str):
-        return _named_colour(value, mode)
+        # Pillow takes rgb(300, 0, 0) as it stands: the numbers are looked at below.
+        value = _named_colour(value, mode)
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         # One number is that grey; and where there is alpha, black means nothing at all.
         grey = int(value)
@@ -191,7 +195,10 @@ def _background(value: object, mode: Mode) -> tuple[int, ...]:
     if (
         not isinstance(value, (tuple, list))
         or len(value) != channels
-        or not all(isinstance(v, (int, np.integer)) and 0 <= v <= np.iinfo("u1").max for v in value)
+        or not all(
+            isinstance(v, (int, np.integer)) and not isinstance(v, bool) and 0 <= v <= _BRIGHTEST
+            for v in value
+        )
     ):
         raise SettingError(
             f"background={value!r} is neither a colour's name nor {channels} numbers from 0 to 255,"

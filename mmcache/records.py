@@ -57,8 +57,13 @@ STAGES = ("list", "header", "decode", "write")
 
 
 def to_bytes(key: str | bytes) -> bytes:
-    """Return a key's bytes, as the file system gave them."""
-    return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
+    """Return a key's bytes, as the file system gave them; no ``str`` makes this raise."""
+    if isinstance(key, bytes):
+        return key
+    try:
+        return key.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte: no file is called so
+        return key.encode("utf-8", "surrogatepass")
 
 
 def to_str(key: bytes) -> str:

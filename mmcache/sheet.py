@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,12 +82,12 @@ def _thumbnail(pixels: NDArray[Any], edge: int) -> Image.Image:
 
 def _fitted(line: str, width: int, font: Any) -> str:
     """Return *line*, its middle cut out where it is wider than *width* pixels."""
-    if font.getlength(line) <= width:
+    if len(line) <= width and font.getlength(line) <= width:
         return line
-    kept = len(line)
-    while kept > 2 and font.getlength(_cut(line, kept)) > width:  # noqa: PLR2004  # both its ends
-        kept -= 1
-    return _cut(line, kept)
+    # More characters are wider, so that bisection finds how many fit; some of both ends stay.
+    most = range(2, min(len(line), width))
+    fits = bisect_right(most, width, key=lambda kept: font.getlength(_cut(line, kept)))
+    return _cut(line, 1 + max(1, fits))
 
 
 def _cut(line: str, kept: int) -> str:

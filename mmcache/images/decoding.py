@@ -214,7 +214,7 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
             return _record(picture.copy(), recipe, None, orientation_of(picture)).copy()
         if isinstance(picture, bytes):
             return decode(io.BytesIO(picture), recipe).copy()
-        with open(picture, "rb") as file:  # noqa: PTH123  # a path may be of any kind
+        with open(picture, "rb", opener=_at_once) as file:  # noqa: PTH123  # paths of any kind
             return decode(file, recipe).copy()
     except Exception as error:
         name = (
@@ -223,3 +223,8 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
             else printable(os.fsencode(picture))
         )
         raise PictureError(name, "decode", unreadable(error)) from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a FIFO would wait for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -27,10 +27,11 @@ __all__ = [
 ]
 
 FORMATS = (
-    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "MPO", "AVIF", "TGA",
-    "ICO", "QOI",
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO",
+    "QOI",
 )  # fmt: skip
-"""Formats that are opened, told by content: none starts another program or reads another file."""
+"""Formats that are opened, told by content: none starts another program or reads another file.
+An MPO is opened as a JPEG; Pillow has no opener of that name."""
 
 HEADROOM = 3
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while that leaves this many times the target's pixels
@@ -85,6 +86,8 @@ def open_image(file: BinaryIO) -> Image.Image:
 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation of an open picture: 1 to 8, and 1 for anything else."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns a TIFF upright itself, its size when it opens it
     if image.format == "PNG" and "exif" not in image.info and not _has_late_metadata(image):
         # Pillow would decode the whole PNG to look for EXIF behind its pixels.
         orientation = Image.Image.getexif(image).get(Base.Orientation, 1)

@@ -141,11 +141,16 @@ def _array_from_json(plain: dict[str, Any]) -> ArrayFrame:
 
 def _check(frame: Frame) -> None:
     """Check that every array lies in its files, and that no file lies elsewhere."""
+    if not all(type(name) is str for name in (frame.store, frame.content, *frame.classes)):
+        raise ValueError(frame.classes)
+    for count in (*frame.counts.values(), frame.slab):
+        _whole(count)
     for name, one in frame.files.items():
         parts = name.split("/")
         if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
             raise ValueError(name)
-        _whole(one.length)
+        if not _whole(one.length):
+            raise ValueError(name)
     for array in frame.arrays.values():
         if array.dtype not in _DTYPES:
             raise ValueError(array.dtype)
