@@ -30,7 +30,7 @@ from mmcache.sources import from_json
 from mmcache.stores.digests import content_digest, file_frames
 from mmcache.stores.frame import ArrayFrame, Frame
 from mmcache.stores.payload import Flusher, opened, write_at
-from mmcache.workers import executor_of, results
+from mmcache.workers import results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -149,8 +149,8 @@ class Filling:
         self.hashes = np.zeros(len(self.plan), np.uint32)
         self.segments: list[Segment] = []
 
-    def fill(self, executor: str | Executor, workers: int, show: Shown) -> None:
-        """Allocate the payload and write every record."""
+    def fill(self, pool: Executor, workers: int, show: Shown) -> None:
+        """Allocate the payload and have *pool* write every record."""
         planned = self.plan
         try:
             self.segments = self.store.allocate(
@@ -161,7 +161,6 @@ class Filling:
             show.to(0, len(planned))
             with (
                 Flusher(files) as flusher,
-                executor_of(executor, workers) as pool,
                 closing(results(pool, _fill, self._spans(), workers)) as spans,
             ):
                 for filled in spans:

@@ -29,7 +29,7 @@ from mmcache.sources import Folder, Source, source_of
 from mmcache.stores import store_for
 from mmcache.stores.frame import is_cache
 from mmcache.stores.publishing import Work
-from mmcache.workers import checked_executor, worker_count
+from mmcache.workers import checked_executor, executor_of, worker_count
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -193,13 +193,14 @@ def build(
         # Another builder may have finished while this one waited for nothing but the lock.
         if (standing := _standing(where, exist, recipe, found)) is not None:
             return standing
-        with progress_of(progress, "headers") as show:
-            planned = make_plan(found, recipe, workers=number, executor=executor, progress=show.to)
-        _refuse_hopeless(planned, found, on_error)
-        _check_room(planned, where)
-        with progress_of(progress, "pictures") as show:
+        with executor_of(executor, number) as pool:
+            with progress_of(progress, "headers") as show:
+                planned = make_plan(found, recipe, workers=number, executor=pool, progress=show.to)
+            _refuse_hopeless(planned, found, on_error)
+            _check_room(planned, where)
             filling = Filling(planned, found, form, work.content, on_error)
-            filling.fill(executor, number, show)
+            with progress_of(progress, "pictures") as show:
+                filling.fill(pool, number, show)
         filling.finish()
         work.publish()
     cache = open_cache(where)
