@@ -175,13 +175,12 @@ class Cache:
 
     def _chosen(self, index: Any) -> Rows:
         """Return the places that a list of keys, a list of rows or a mask means."""
-        if isinstance(index, (list, tuple, Strings)) and len(index):
-            keys = [isinstance(one, (str, bytes)) for one in index]
-            if all(keys):
-                return np.array([self._place(key) for key in index], np.int64)
-            if any(keys):
-                raise SelectionError("a list of rows or of keys was asked for, and this is of both")
-        return chosen(index, len(self))
+        listed = isinstance(index, (list, tuple, Strings)) and len(index)
+        if not listed or not isinstance(index[0], (str, bytes)):
+            return chosen(index, len(self))
+        if not all(isinstance(key, (str, bytes)) for key in index):
+            raise SelectionError("a list of keys was given, and not all of it are keys")
+        return np.array([self._place(key) for key in index], np.int64)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[place] for place in range(len(self)))

@@ -129,7 +129,7 @@ def _fill(span: _Span) -> _Filled:
 def _encoded(source: Source, span: _Span, index: int) -> bytes:
     with source.open(span.keys[index]) as encoded:
         if (encoded.size, encoded.mtime_ns) != span.stats[index]:
-            raise OSError("changed while the cache was being built")
+            raise OSError(errno.ESTALE, "changed while the cache was being built")
         return encoded.file.read()
 
 

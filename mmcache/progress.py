@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,6 +52,14 @@ def progress_of(progress: bool | Progress, what: str) -> Iterator[Shown]:
             from tqdm.auto import tqdm  # noqa: PLC0415  # slow to import and seldom needed
 
             # disable=None: no bar where there is no terminal.
-            bar = tqdm(desc=what, unit=what.removesuffix("s"), disable=None, total=None)
+            disable = False if _in_notebook() else None
+            bar = tqdm(desc=what, unit=what.removesuffix("s"), disable=disable, total=None)
         with bar:
             yield _Bar(bar)
+
+
+def _in_notebook() -> bool:
+    """Tell whether a kernel shows what is printed, though there is no terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")

@@ -138,14 +138,16 @@ class Strings(Sequence[str]):
         """Return a view of the names at *indices*; nothing is copied but the indices."""
         if isinstance(self.rows, range) and self.rows == range(len(self.offsets) - 1):
             return Strings(self.blob, self.offsets, indices)
-        return Strings(self.blob, self.offsets, np.asarray(self.rows)[np.asarray(indices)])
+        rows, wanted = (np.asarray(some, np.int64) for some in (self.rows, indices))
+        return Strings(self.blob, self.offsets, rows[wanted])
 
     def packed(self) -> Strings:
         """Return the same names with a blob that holds them alone, in this order."""
         if isinstance(self.rows, range) and self.rows == range(len(self.offsets) - 1):
             return self
-        starts = self.offsets[:-1][self.rows]
-        lengths = self.offsets[1:][self.rows] - starts
+        rows = np.asarray(self.rows, np.int64)
+        starts = self.offsets[:-1][rows]
+        lengths = self.offsets[1:][rows] - starts
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         blob = np.empty(int(offsets[-1]), np.uint8)

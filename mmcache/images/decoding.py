@@ -49,8 +49,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 # Which of them swap left and right, and top and bottom, of the stored picture.
-_MIRRORED = {2, 3, 6, 7}
-_FLIPPED = {3, 4, 7, 8}
+_MIRRORED = {2, 3, 7, 8}
+_FLIPPED = {3, 4, 6, 7}
 
 
 class ChangedError(ValueError):

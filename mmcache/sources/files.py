@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -49,5 +50,5 @@ def open_regular(path: bytes) -> Encoded:
 
 def _regular(status: os.stat_result) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file")
     return status

@@ -140,17 +140,25 @@ def _array_from_json(plain: dict[str, Any]) -> ArrayFrame:
 
 
 def _check(frame: Frame) -> None:
-    """Check that every array lies in its files, and that no file lies elsewhere."""
+    """Check that all is of the right kind, in its place, and nothing outside of the cache."""
     if not all(type(name) is str for name in (frame.store, frame.content, *frame.classes)):
         raise ValueError(frame.classes)
     for count in (*frame.counts.values(), frame.slab):
         _whole(count)
+    _check_files(frame)
+    _check_arrays(frame)
+
+
+def _check_files(frame: Frame) -> None:
     for name, one in frame.files.items():
         parts = name.split("/")
         if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
             raise ValueError(name)
         if not _whole(one.length):
             raise ValueError(name)
+
+
+def _check_arrays(frame: Frame) -> None:
     for array in frame.arrays.values():
         if array.dtype not in _DTYPES:
             raise ValueError(array.dtype)
