@@ -48,8 +48,10 @@ class NoSpaceError(MmcacheError, OSError):
 
     Attributes
     ----------
-    needed, free : int
-        Bytes.
+    needed : int
+        Bytes that the cache would take.
+    free : int
+        Bytes that are free there.
     """
 
     def __init__(self, message: str, *, needed: int, free: int) -> None:

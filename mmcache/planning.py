@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -205,7 +206,7 @@ class Plan:
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """Read a plan that :meth:`save` wrote; :class:`SettingError` for any other file."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = dict(stored)
             facts = json.loads(arrays["facts"].tobytes())
             return cls(
@@ -227,7 +228,7 @@ class Plan:
                 left_out=facts["left_out"],
                 free=facts["free"],
             )
-        except (ValueError, KeyError, TypeError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise SettingError(f"{path} is no plan that mmcache saved") from error
 
     def __eq__(self, other: object) -> bool:
