@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from mmcache.progress import Shown
     from mmcache.recipe import Recipe
     from mmcache.sources import Source
-    from mmcache.stores.contract import Segment, Store
+    from mmcache.stores.contract import Store
+    from mmcache.stores.frame import Segment
 
 __all__ = ["Filling", "OnError", "no_room", "nothing_readable"]
 

@@ -214,7 +214,7 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
             return _record(picture.copy(), recipe, None, orientation_of(picture)).copy()
         if isinstance(picture, bytes):
             return decode(io.BytesIO(picture), recipe).copy()
-        with open(picture, "rb", opener=_at_once) as file:  # noqa: PTH123  # paths of any kind
+        with open(picture, "rb", opener=_at_once) as file:  # paths of any kind
             return decode(file, recipe).copy()
     except Exception as error:
         name = (

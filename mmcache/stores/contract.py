@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,25 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmcache.stores.frame import Frame
+    from mmcache.stores.frame import Frame, Segment
 
-__all__ = ["Segment", "Store"]
-
-
-class Segment(NamedTuple):
-    """A stretch of an array in a file.
-
-    Attributes
-    ----------
-    file : str
-        Relative to the cache, ``/`` between parts.
-    offset, length : int
-        Bytes.
-    """
-
-    file: str
-    offset: int
-    length: int
+__all__ = ["Store"]
 
 
 class Store(Protocol):

@@ -9,22 +9,46 @@ import hashlib
 import json
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mmcache.errors import CacheNotFoundError, DamagedCacheError
-from mmcache.stores.contract import Segment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FRAME_FILE", "VERSION", "ArrayFrame", "FileFrame", "Frame", "is_cache", "read_frame"]
+__all__ = [
+    "FRAME_FILE",
+    "VERSION",
+    "ArrayFrame",
+    "FileFrame",
+    "Frame",
+    "Segment",
+    "is_cache",
+    "read_frame",
+]
 
 VERSION = 1
 FRAME_FILE = "mmcache.json"
 _LARGEST = 64 << 20  # bytes; a million class names and more
 _DTYPES = ("|u1", "<u2", "<u4", "<i4", "<i8")
+
+
+class Segment(NamedTuple):
+    """A stretch of an array in a file.
+
+    Attributes
+    ----------
+    file : str
+        Relative to the cache, ``/`` between parts.
+    offset, length : int
+        Bytes.
+    """
+
+    file: str
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True)

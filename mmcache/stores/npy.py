@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcache.stores.contract import Segment
-from mmcache.stores.frame import FRAME_FILE
+from mmcache.stores.frame import FRAME_FILE, Segment
 from mmcache.stores.payload import allocated, written
 
 if TYPE_CHECKING:
