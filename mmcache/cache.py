@@ -199,8 +199,9 @@ class Cache:
 
     def _find(self, key: bytes) -> int | None:
         """Return the place of *key* among these rows."""
+        keys = self._all_keys()
         try:
-            row = find(self._all_keys(), self._order, key)
+            row = find(keys, self._order, key)
         except ValueError as error:
             raise DamagedCacheError(
                 f"the index of {self.path} is damaged: its order of keys names rows it has not"
@@ -359,11 +360,20 @@ class Cache:
             return self.recipe.shape or (0, 0, self._channels)
         shapes = self.shapes
         first = shapes[0]
-        if (differ := (shapes != first).any(axis=1)).any():
-            other = shapes[int(np.argmax(differ))]
+        part = 1 << 16  # rows at a time, so that memory stays flat
+        for start in range(0, len(shapes), part):
+            differ = (shapes[start : start + part] != first).any(axis=1)
+            if not differ.any():
+                continue
+            other = shapes[start + int(np.argmax(differ))]
+            two = f"{tuple(first.tolist())} and {tuple(other.tolist())}"
+            if self.recipe.shape is not None:
+                raise DamagedCacheError(
+                    f"the index of {self.path} is damaged: its recipe makes one shape, and {two}"
+                    " are among those of its pictures"
+                )
             raise ShapesDifferError(
-                f"the pictures differ in shape, {tuple(first.tolist())} and"
-                f" {tuple(other.tolist())} among them, and one array was asked for: use"
+                f"the pictures differ in shape, {two} among them, and one array was asked for: use"
                 " cache.batch(rows), or build with resize='crop' or 'pad'"
             )
         shape = self[0].shape  # which looks whether it can be true
@@ -410,8 +420,7 @@ class Cache:
         ]
         if len(self):
             sample = shapes[:: max(1, len(shapes) // 10_000)]
-            low, high = sample[:, :2].min(axis=0), sample[:, :2].max(axis=0)
-            rows.insert(1, ("shapes", " to ".join(_shown_sizes(low, high, self._channels))))
+            rows.insert(1, ("shapes", _shown_shapes(sample)))
         title = counted(len(self), "picture")
         if self.classes:
             title += f" in {counted(len(self.classes), 'class', 'classes')}"
@@ -446,9 +455,14 @@ class Cache:
         return self.facts().to_html() + drawn
 
 
-def _shown_sizes(low: NDArray[np.int64], high: NDArray[np.int64], channels: int) -> list[str]:
-    ends = [low, high] if (low != high).any() else [low]
-    return [f"{height} x {width} x {channels}" for height, width in ends]
+def _shown_shapes(shapes: NDArray[np.int64]) -> str:
+    """Return the shape of all, or between what heights and widths they lie."""
+    low, high = shapes.min(axis=0).tolist(), shapes.max(axis=0).tolist()
+    if low == high:
+        return " x ".join(str(edge) for edge in low)
+    return (
+        f"heights {low[0]} to {high[0]}, widths {low[1]} to {high[1]}, {counted(low[2], 'channel')}"
+    )
 
 
 def _taken(rows: Rows, places: Rows) -> Rows:

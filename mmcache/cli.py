@@ -7,10 +7,12 @@ import dataclasses
 import json
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import mmcache
 from mmcache.errors import MmcacheError, SettingError
+from mmcache.facts import counted
 from mmcache.geometry import RESIZES
 from mmcache.recipe import MODES, RESAMPLES, Recipe
 from mmcache.records import printable
@@ -36,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_info(commands)
     _add_show(commands)
+    _add_failures(commands)
     return top
 
 
@@ -97,6 +100,13 @@ def _add_show(commands: Any) -> None:
     command.add_argument(
         "--edge", type=int, default=128, help="a thumbnail's longest edge in pixels"
     )
+
+
+def _add_failures(commands: Any) -> None:
+    does = "name the pictures that could not be read, and why"
+    command = _command(commands, "failures", does, _failures)
+    command.add_argument("cache")
+    command.add_argument("--json", action="store_true", help="print them as JSON")
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:
@@ -168,20 +178,34 @@ def _plan(given: argparse.Namespace) -> None:
 
 
 def _build(given: argparse.Namespace) -> None:
-    cache = mmcache.build(
-        given.source,
-        given.path,
-        store=given.store,
-        on_error=given.on_error,
-        exist=given.exist,
-        **_settings(given),
-    )
+    with warnings.catch_warnings():
+        # Said below in this command's own words.
+        warnings.simplefilter("ignore", mmcache.PicturesSkippedWarning)
+        cache = mmcache.build(
+            given.source,
+            given.path,
+            store=given.store,
+            on_error=given.on_error,
+            exist=given.exist,
+            **_settings(given),
+        )
     print(cache)
+    if failed := len(cache.failures):
+        print(
+            f"{counted(failed, 'picture')} of {len(cache) + failed:,} could not be read:"
+            f" `mmcache failures {given.path}` names them",
+            file=sys.stderr,
+        )
 
 
 def _info(given: argparse.Namespace) -> None:
     cache = mmcache.open(given.cache)
     print(json.dumps(cache.to_json(), indent=1) if given.json else cache)
+
+
+def _failures(given: argparse.Namespace) -> None:
+    failures = mmcache.open(given.cache).failures
+    print(json.dumps(failures.to_json(), indent=1) if given.json else failures.to_text())
 
 
 def _show(given: argparse.Namespace) -> None:

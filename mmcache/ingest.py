@@ -80,6 +80,8 @@ def plan(
     where = None if path is None else _destination(path)
     free = None if where is None else shutil.disk_usage(where.parent).free
     found = source_of(source)
+    if where is not None:
+        _check_apart(found, where)
     with progress_of(progress, "headers") as show:
         return make_plan(
             found, recipe, workers=workers, executor=executor, progress=show.to, free=free

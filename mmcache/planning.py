@@ -251,10 +251,7 @@ class Plan:
         """Return the plan's figures as JSON: counts, bytes, histograms, failures."""
         return {
             "pictures": len(self),
-            "failures": [
-                {"key": printable(key), "stage": stage, "reason": reason}
-                for key, stage, reason in self.failures.raw()
-            ],
+            "failures": self.failures.to_json(),
             "left_out": self.left_out,
             "classes": [printable(name) for name in self.classes],
             "recipe": self.recipe.to_json(),

@@ -274,8 +274,19 @@ class Failures(Sequence[Failure]):
 
     __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none either
 
-    def __repr__(self) -> str:
-        lines = [f"{printable(f.key)}: {f.reason} ({f.stage})" for f in self[:20]]
+    def to_json(self) -> list[dict[str, str]]:
+        """Return plain data, valid as JSON whatever bytes a name has."""
+        return [
+            {"key": printable(key), "stage": stage, "reason": reason}
+            for key, stage, reason in self.raw()
+        ]
+
+    def to_text(self, most: int | None = None) -> str:
+        """Return a line a failure, of at most *most* of them."""
+        lines = [f"{printable(f.key)}: {f.reason} ({f.stage})" for f in self[:most]]
         if len(self) > len(lines):
-            lines.append(f"... {len(self)} in all")
+            lines.append(f"... {len(self):,} in all")
         return "\n".join(lines) or "no failures"
+
+    def __repr__(self) -> str:
+        return self.to_text(20)

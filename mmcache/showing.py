@@ -38,9 +38,9 @@ def show(cache: Cache, *, columns: int = 8, edge: int = 128, most: int = 96) -> 
     few = cache[::step]
     captions = [printable(key).rpartition("/")[2] for key in few.keys]
     if few.labels is not None:
-        names = [*(printable(name) for name in few.classes), "-"]
+        names = dict(enumerate(printable(name) for name in few.classes))
         captions = [
-            f"{caption}\n{names[label]}"
+            f"{caption}\n{names.get(label, '-')}"
             for caption, label in zip(captions, few.labels.tolist(), strict=True)
         ]
     return contact_sheet(few, captions, columns=columns, edge=edge)

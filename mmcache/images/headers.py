@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 FORMATS = (
-    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO",
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO",
     "QOI",
 )  # fmt: skip
 """Formats that are opened, told by content: none starts another program or reads another file.

@@ -12,7 +12,7 @@ __all__ = ["EXTENSIONS", "looks_like_a_picture", "open_regular", "stat_regular"]
 
 EXTENSIONS = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm"
-    b" .jp2 .j2k .jpx .avif .avifs .tga .ico .qoi .mpo".split()
+    b" .jp2 .j2k .jpx .avif .avifs .ico .qoi .mpo".split()
 )
 """Endings of files that are meant as pictures, in any case."""
 

@@ -39,7 +39,7 @@ class Mapping:
         self.frame = frame
         # A cache of one file in HDF5 is that file itself.
         self._maps = {
-            name: _mapped(path / name if path.is_dir() else path, one.length)
+            name: _mapped(_inside(path, name) if path.is_dir() else path, one.length)
             for name, one in frame.files.items()
         }
 
@@ -76,6 +76,14 @@ class Mapping:
                         f"{self.path / segment.file} was cut while it was open: it is shorter than"
                         " when it was written; build the cache again"
                     )
+
+
+def _inside(path: Path, name: str) -> Path:
+    """Return where file *name* of the cache at *path* is; its folders may be no links either."""
+    file = path / name
+    if "/" in name and not file.parent.resolve().is_relative_to(path.resolve()):
+        raise DamagedCacheError(f"{file} lies behind a link, and no file of a cache does")
+    return file
 
 
 def _mapped(path: Path, length: int) -> mmap.mmap:

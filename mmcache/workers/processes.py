@@ -1,6 +1,7 @@
 """Worker processes of our own, which need no ``__main__`` guard and work from a notebook.
 
 A worker is ``python -c`` with two pipes: it reads pickled calls from one and answers on the other.
+Both are pickled twice, as bytes, so that one that cannot be read can be passed over.
 What the pipes carry comes from this very process and goes back to it.
 """
 
@@ -74,7 +75,8 @@ class ProcessExecutor(Executor):
                 thread.join()
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
-        with process:
+        # What a dead worker did not read can no longer be flushed to it.
+        with contextlib.suppress(BrokenPipeError), process:
             while (call := self._calls.get()) is not None:
                 future, message = call
                 if future.set_running_or_notify_cancel():
@@ -95,11 +97,16 @@ def _started() -> subprocess.Popen[bytes]:
 def _answered(process: subprocess.Popen[bytes], future: Future[Any], message: bytes) -> None:
     assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018
     try:
-        process.stdin.write(message)
+        pickle.dump(message, process.stdin)
         process.stdin.flush()
-        done, outcome = pickle.load(process.stdout)  # noqa: S301  # our own worker's answer
+        answer = pickle.load(process.stdout)  # noqa: S301  # our own worker's answer
     except (OSError, EOFError, pickle.UnpicklingError):
         future.set_exception(WorkerError(f"a worker process ended {_how(process)}"))
+        return
+    try:
+        done, outcome = pickle.loads(answer)  # noqa: S301  # the same
+    except Exception as error:  # noqa: BLE001  # of a class that only the worker has
+        future.set_exception(WorkerError(f"a worker's answer cannot be read here: {error}"))
         return
     if done:
         future.set_result(outcome)
@@ -128,7 +135,7 @@ def serve() -> None:
             answer = pickle.dumps((True, function(*args, **kwargs)))
         except Exception as error:  # noqa: BLE001  # the future carries it
             answer = _failed(error)
-        answers.write(answer)
+        pickle.dump(answer, answers)
         answers.flush()
 
 
@@ -136,7 +143,8 @@ def _listen(stream: BinaryIO, calls: queue.SimpleQueue[Any]) -> None:
     """Pass on each call; when the pipe ends so does the coordinator, and with it this process."""
     while True:
         try:
-            calls.put(pickle.load(stream))  # noqa: S301  # from the process that started this one
+            message = pickle.load(stream)  # noqa: S301  # from the process that started this one
+            calls.put(pickle.loads(message))  # noqa: S301  # the same
         except EOFError:
             os._exit(0)
         except Exception as error:  # noqa: BLE001  # a function that cannot be imported here

@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""How near the cached pixels come to Pillow's full decode and resize, and what shortcuts cost.
+
+The reference is always ``Image.open``, ``ImageOps.exif_transpose``, ``convert("RGB")`` and
+``resize`` by the same filter to the same size. Distances are PSNR in dB: higher is nearer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from measuring import median, options_of, table, workplace
+from PIL import Image, ImageOps
+
+import mmcache
+from mmcache.images import decode, headers, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+FLOOR = 40  # dB; what every picture must reach
+NEVER = 1 << 30  # a headroom that no picture has
+HEADROOMS = (1.5, 2, 3, 4, NEVER)
+GAPS = (1.5, 2.0, 3.0)
+CAMERA = mmcache.Size(3000, 4000)  # 12 MP
+GRAIN = 6  # standard deviation, of 255
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables."""
+    options = options_of(__doc__, arguments, size=256, camera=8, sample=250)
+    with workplace(options) as (photos, work):
+        cache = mmcache.build(photos, work / "photos.mmc", size=options.size, progress=False)
+        print(f"## The cache against Pillow: {len(cache):,} pictures to {options.size}\n")
+        distances = [psnr(cache[row], referred(photos / key, cache[row].shape))
+                     for row, key in enumerate(cache.keys)]  # fmt: skip
+        worst = int(np.argmin(distances))
+        print(table(("", "dB"), [
+            ("minimum", f"{distances[worst]:.1f}"),
+            ("median", f"{median(distances):.1f}"),
+            (f"pictures under {FLOOR} dB", sum(one < FLOOR for one in distances)),
+            ("pictures that are equal", sum(one == np.inf for one in distances)),
+        ]), end="\n\n")  # fmt: skip
+        print(f"The farthest is {cache.keys[worst]}.\n")
+        pictures = [(photos / key).read_bytes() for key in cache.keys]
+        sample = pictures[:: max(1, len(pictures) // options.sample)]
+        camera = [as_from_a_camera(one, seed) for seed, one in enumerate(sample[: options.camera])]
+        for title, some, size in (
+            (f"{len(pictures):,} pictures to {options.size}", pictures, options.size),
+            (f"{len(sample):,} of them to 64", sample, 64),
+            (f"{len(camera)} grainy camera pictures of 12 MP to {options.size}", camera,
+             options.size),
+        ):  # fmt: skip
+            print(f"## What shortcuts cost: {title}\n")
+            print(shortcuts(some, mmcache.Recipe(size=size)), end="\n\n")
+    return 0
+
+
+def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Return the peak signal-to-noise ratio in dB; infinite where the pictures are equal."""
+    error = float(np.mean((one.astype(np.float64) - other) ** 2))
+    return 10 * float(np.log10(255**2 / error)) if error else float("inf")
+
+
+def referred(picture: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return what Pillow makes of a picture, with no shortcut: ``(height, width, 3)``."""
+    with Image.open(picture) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(upright.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
+
+
+def as_from_a_camera(encoded: bytes, seed: int) -> bytes:
+    """Enlarge a picture to 12 MP and add grain, which is what makes a large JPEG slow."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        size = (CAMERA.width, CAMERA.height)
+        large = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    grain = np.random.default_rng(seed).normal(0, GRAIN, (*CAMERA, 1)).astype(np.float32)
+    grainy = np.clip(np.asarray(large, np.float32) + grain, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grainy).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+# Shortcuts ---------------------------------------------------------------------------------------
+
+
+def shortcuts(pictures: list[bytes], recipe: mmcache.Recipe) -> str:
+    """Decode each picture in every way, one way after the other, and compare."""
+    ways: dict[str, Callable[[bytes], NDArray[Any]]] = {}
+    for headroom in HEADROOMS:
+        ways[_named(headroom)] = lambda one, headroom=headroom: _scaled(one, recipe, headroom)
+    for gap in GAPS:
+        ways[f"full decode, reducing_gap={gap}"] = lambda one, gap=gap: _reduced(one, recipe, gap)
+    distances: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    smaller = dict.fromkeys(ways, 0)
+    for picture in pictures:
+        header = read_header(io.BytesIO(picture))
+        placement = recipe.place(header.size)
+        reference = referred(io.BytesIO(picture), placement.size)
+        for name, way in ways.items():
+            started = time.thread_time()
+            pixels = way(picture)
+            seconds[name].append(time.thread_time() - started)
+            distances[name].append(psnr(pixels, reference))
+        for headroom in HEADROOMS:
+            with _headroom(headroom):
+                smaller[_named(headroom)] += headers.scaled_by(header.size, placement.scaled) > 1
+    slowest = sum(seconds[_named(NEVER)])
+    return table(
+        ("way", "decoded smaller", "minimum dB", "median dB", f"under {FLOOR} dB",
+         "processor ms", "faster"),
+        (
+            (
+                name,
+                smaller[name] if name.startswith(_HEADROOM) else "",
+                f"{min(distances[name]):.1f}",
+                f"{median(distances[name]):.1f}",
+                sum(one < FLOOR for one in distances[name]),
+                f"{median(seconds[name]) * 1e3:.2f}",
+                f"{slowest / sum(seconds[name]):.2f} x",
+            )
+            for name in ways
+        ),
+    )  # fmt: skip
+
+
+_HEADROOM = "scaled decode to at least"
+_USED = headers.HEADROOM
+
+
+def _named(headroom: float) -> str:
+    if headroom == NEVER:
+        return "full decode"
+    used = " (what mmcache does)" if headroom == _USED else ""
+    return f"{_HEADROOM} {headroom:g} times{used}"
+
+
+@contextlib.contextmanager
+def _headroom(value: float) -> Iterator[None]:
+    headers.HEADROOM = value  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        headers.HEADROOM = _USED
+
+
+def _scaled(picture: bytes, recipe: mmcache.Recipe, headroom: float) -> NDArray[Any]:
+    with _headroom(headroom):
+        return decode(io.BytesIO(picture), recipe)
+
+
+def _reduced(picture: bytes, recipe: mmcache.Recipe, gap: float) -> NDArray[Any]:
+    """Let Pillow shrink by whole numbers first, as its ``thumbnail`` does."""
+    with Image.open(io.BytesIO(picture)) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    height, width = recipe.place(mmcache.Size(upright.height, upright.width)).size
+    return np.asarray(upright.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=gap))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

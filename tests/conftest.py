@@ -1,0 +1,26 @@
+"""A painted folder and two caches of it, built once: no test may change them."""
+
+import pytest
+
+import mmcache
+from mmcache.testing import paint_folder
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory):
+    """A folder of 24 pictures in three class folders: every aspect, JPEG and PNG, every turn."""
+    return paint_folder(tmp_path_factory.mktemp("painted") / "photos", 24, longest=200)
+
+
+@pytest.fixture(scope="session")
+def ragged(painted, tmp_path_factory):
+    """Its cache in which every picture has a shape of its own."""
+    path = tmp_path_factory.mktemp("ragged") / "photos.mmc"
+    return mmcache.build(painted, path, size=64, progress=False)
+
+
+@pytest.fixture(scope="session")
+def uniform(painted, tmp_path_factory):
+    """Its cache in which every picture is 48 x 48."""
+    path = tmp_path_factory.mktemp("uniform") / "photos.mmc"
+    return mmcache.build(painted, path, size=48, resize="crop", progress=False)

@@ -1,0 +1,183 @@
+"""A path is a whole cache or it is no cache."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import mmcache
+from mmcache.errors import BusyError
+from mmcache.stores import publishing
+from mmcache.stores.publishing import Work, work_path
+
+
+def filled(work, text):
+    work.content.mkdir()
+    (work.content / "file").write_text(text)
+
+
+@pytest.fixture(params=["at once", "in two steps"])
+def exchange(request, monkeypatch):
+    """Both ways in which two generations change places."""
+    if request.param == "in two steps":
+
+        def unknown(*_):
+            raise OSError(errno.ENOSYS, "no renameat2")
+
+        monkeypatch.setattr(publishing, "_exchange_at_once", unknown)
+    return request.param
+
+
+def test_what_is_published_stands_at_the_destination_alone(tmp_path):
+    with Work(tmp_path / "out.mmc") as work:
+        filled(work, "new")
+        assert not (tmp_path / "out.mmc").exists()
+        work.publish()
+        assert (tmp_path / "out.mmc" / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["out.mmc"]
+
+
+def test_a_new_generation_takes_the_place_of_the_old_one(tmp_path, exchange):
+    old = tmp_path / "out.mmc"
+    old.mkdir()
+    (old / "file").write_text("old")
+    with (old / "file").open() as reader:
+        with Work(old) as work:
+            filled(work, "new")
+            work.publish()
+        assert reader.read() == "old"
+    assert (old / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["out.mmc"], exchange
+
+
+def test_there_is_always_a_whole_generation_where_the_system_can_exchange(tmp_path):
+    place = tmp_path / "out.mmc"
+    place.mkdir()
+    (place / "file").write_text("0")
+    missed, seen, done = [], set(), threading.Event()
+
+    def look():
+        while not done.is_set():
+            try:
+                seen.add((place / "file").read_text())
+            except FileNotFoundError:
+                missed.append(1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for number in range(1, 150):
+        with Work(place) as work:
+            filled(work, str(number))
+            work.publish()
+    done.set()
+    thread.join()
+    assert not missed
+    assert len(seen) > 1
+
+
+def test_a_file_is_published_as_a_folder_is(tmp_path, exchange):
+    place = tmp_path / "out.h5"
+    for text in ("one", "two"):
+        with Work(place) as work:
+            work.content.write_text(text)
+            work.publish()
+        assert place.read_text() == text
+    assert os.listdir(tmp_path) == ["out.h5"], exchange
+
+
+def test_what_failed_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), Work(tmp_path / "out.mmc") as work:
+        filled(work, "half")
+        raise KeyError
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_old_generation_stays_when_the_exchange_fails(tmp_path, monkeypatch):
+    place = tmp_path / "out.mmc"
+    place.mkdir()
+    (place / "file").write_text("old")
+
+    def refuse(*_):
+        raise OSError(errno.EACCES, "refused")
+
+    monkeypatch.setattr(publishing, "_exchange_at_once", refuse)
+    with Work(place) as work:
+        pass  # nothing to publish: the content is missing
+    with pytest.raises(OSError, match=r"new|refused"), Work(place) as work:
+        work.publish()
+    assert (place / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["out.mmc"]
+
+
+def test_a_second_builder_is_told_at_once_and_disturbs_nothing(tmp_path):
+    place = tmp_path / "out.mmc"
+    script = (
+        "import sys, pathlib\n"
+        "from mmcache.stores.publishing import Work\n"
+        "from mmcache.errors import BusyError\n"
+        "try:\n    Work(pathlib.Path(sys.argv[1])).__enter__()\n"
+        "except BusyError as error:\n    print(error)\n"
+    )
+    with Work(place) as work:
+        filled(work, "first")
+        with pytest.raises(BusyError), Work(place):
+            pass
+        told = subprocess.run(
+            [sys.executable, "-c", script, place],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert "is being built by another process" in told.stdout
+        work.publish()
+    assert (place / "file").read_text() == "first"
+    with Work(place):
+        pass  # the right ends with its holder
+
+
+def test_many_builders_at_once_are_one_after_the_other(tmp_path):
+    place = tmp_path / "out.mmc"
+    inside, most, busy, won = [], [], [], []
+
+    def build(number):
+        for _ in range(30):
+            try:
+                with Work(place) as work:
+                    inside.append(number)
+                    most.append(len(inside))
+                    filled(work, str(number))
+                    work.publish()
+                    inside.remove(number)
+                    won.append(number)
+            except BusyError:
+                busy.append(number)
+
+    threads = [threading.Thread(target=build, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(most) == {1}
+    assert len(won) + len(busy) == 120
+    assert os.listdir(tmp_path) == ["out.mmc"]
+
+
+def test_the_working_folder_has_a_short_name_however_long_the_destinations_is(painted, tmp_path):
+    long = tmp_path / ("x" * 251 + ".mmc")
+    assert len(work_path(long).name) < 30
+    assert work_path(long).parent == tmp_path
+    assert work_path(long) != work_path(tmp_path / "y.mmc")
+    assert len(mmcache.build(painted, long, size=16)) == 24
+
+
+def test_a_destination_behind_a_link_is_built_where_the_link_leads(painted, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out.mmc").symlink_to(tmp_path / "disk" / "real.mmc")
+    mmcache.build(painted, tmp_path / "out.mmc", size=16)
+    mmcache.build(painted, tmp_path / "out.mmc", size=17, exist="overwrite")
+    assert (tmp_path / "out.mmc").is_symlink()
+    assert os.listdir(tmp_path / "disk") == ["real.mmc"]
+    assert mmcache.open(tmp_path / "out.mmc").recipe.box == (17, 17)

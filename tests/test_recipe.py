@@ -1,0 +1,207 @@
+"""The recipe: every setting that can change a pixel, never in a wrong state."""
+
+import dataclasses
+import inspect
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ImageColor
+
+import mmcache
+from mmcache import Recipe, SettingError, Size
+from mmcache.geometry import RESIZES
+from mmcache.recipe import MODES, RESAMPLES
+
+edges = st.integers(1, 65_535)
+
+
+@st.composite
+def recipes(draw):
+    mode = draw(st.sampled_from(MODES))
+    resize = draw(st.sampled_from(RESIZES))
+    grey = st.integers(0, 255)
+    channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
+    upscale = st.sampled_from([None, True, False] if resize in ("contain", "pad") else [None, True])
+    return Recipe(
+        size=draw(edges | st.tuples(edges, edges)),
+        resize=resize,
+        resample=draw(st.sampled_from(RESAMPLES)),
+        mode=mode,
+        background=draw(grey | st.tuples(*[grey] * channels) | st.sampled_from(["white", "#123"])),
+        upscale=draw(upscale),
+        multiple_of=draw(st.integers(1, 256)),
+    )
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"size": 0},
+        {"size": -3},
+        {"size": 65_536},
+        {"size": 10**30},
+        {"size": 2.0},
+        {"size": True},
+        {"size": "256"},
+        {"size": None},
+        {"size": (1, 2, 3)},
+        {"size": ()},
+        {"size": (256, 0)},
+        {"size": (256, 1.5)},
+        {"size": (True, 256)},
+        {"size": [[1], [2]]},
+        {"resize": "fit"},
+        {"resize": None},
+        {"resize": ["crop"]},
+        {"resample": "cubic"},
+        {"mode": "CMYK"},
+        {"mode": "rgb"},
+        {"background": "blurple"},
+        {"background": ""},
+        {"background": "rgb(300, 0, 0)"},
+        {"background": "hsl(0, 100%, 150%)"},
+        {"background": -1},
+        {"background": 256},
+        {"background": 0.5},
+        {"background": None},
+        {"background": True},
+        {"background": (1, 2)},
+        {"background": (1, 2, 3, 4)},
+        {"background": (0, 0, 256)},
+        {"background": (0, 0, "0")},
+        {"background": (True, False, True)},
+        {"background": (1, 2, 3), "mode": "L"},
+        {"background": (1, 2, 3), "mode": "RGBA"},
+        {"upscale": "yes"},
+        {"upscale": 2},
+        {"upscale": False, "resize": "crop"},
+        {"upscale": False, "resize": "cover"},
+        {"upscale": False, "resize": "stretch"},
+        {"multiple_of": 0},
+        {"multiple_of": 1.0},
+        {"multiple_of": "14"},
+        {"multiple_of": True},
+    ],
+    ids=str,
+)
+def test_a_setting_that_makes_no_sense_is_an_error_that_names_it(nonsense):
+    with pytest.raises(SettingError) as caught:
+        Recipe(**nonsense)
+    assert isinstance(caught.value, ValueError)
+    assert any(name in str(caught.value) for name in nonsense)
+    assert len(str(caught.value).split()) > 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"size": 224}, {"size": (224, 224)}),
+        ({"size": 224}, {"size": [224, 224]}),
+        ({"size": np.int64(224)}, {"size": Size(224, 224)}),
+        ({"background": "white"}, {"background": (255, 255, 255)}),
+        ({"background": "#ff8000"}, {"background": [255, 128, 0]}),
+        ({"background": 7}, {"background": (7, 7, 7)}),
+        ({"background": np.uint8(7)}, {"background": np.array([7, 7, 7]).tolist()}),
+        ({"background": "white", "mode": "L"}, {"background": 255, "mode": "L"}),
+        ({"background": "white", "mode": "RGBA"}, {"background": 255, "mode": "RGBA"}),
+        ({"upscale": None}, {"upscale": False}),
+        ({"resize": "crop"}, {"resize": "crop", "upscale": True}),
+        ({"multiple_of": np.int32(14)}, {"multiple_of": 14}),
+        ({}, {"size": 256, "resize": "contain", "resample": "bicubic", "mode": "RGB"}),
+    ],
+    ids=str,
+)
+def test_recipes_that_make_the_same_pixels_are_equal(one, other):
+    assert Recipe(**one) == Recipe(**other)
+    assert hash(Recipe(**one)) == hash(Recipe(**other))
+    assert Recipe(**one).fingerprint == Recipe(**other).fingerprint
+    assert repr(Recipe(**one)) == repr(Recipe(**other))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["white", "black", "orange", "#80c0ff", "hsl(120, 50%, 50%)"])
+def test_a_named_colour_is_what_pillow_says(name, mode):
+    expected = ImageColor.getcolor(name, mode)
+    assert Recipe(background=name, mode=mode).background == (
+        expected if isinstance(expected, tuple) else (expected,)
+    )
+
+
+def test_where_there_is_alpha_nothing_said_is_transparent_and_a_grey_is_opaque():
+    assert Recipe(mode="RGBA").background == (0, 0, 0, 0)
+    assert Recipe(mode="RGBA", background=9).background == (9, 9, 9, 255)
+
+
+@given(recipes())
+def test_a_recipe_survives_json_and_pickle(recipe):
+    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert again == recipe
+    assert again.fingerprint == recipe.fingerprint
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+@given(recipes(), recipes())
+def test_fingerprints_are_equal_exactly_where_recipes_are(one, other):
+    assert (one.fingerprint == other.fingerprint) == (one == other)
+
+
+@pytest.mark.parametrize("setting", [field.name for field in dataclasses.fields(Recipe)])
+def test_every_setting_changes_the_fingerprint(setting):
+    other = {
+        "size": 255,
+        "resize": "cover",
+        "resample": "box",
+        "mode": "L",
+        "background": 1,
+        "upscale": True,
+        "multiple_of": 2,
+    }
+    assert Recipe(**{setting: other[setting]}).fingerprint != Recipe().fingerprint
+
+
+@given(recipes(), st.builds(Size, st.integers(1, 5000), st.integers(1, 5000)))
+def test_a_recipe_that_fixes_the_shape_makes_every_record_of_it(recipe, source):
+    if recipe.shape is None:
+        assert recipe.resize in ("contain", "cover")
+    else:
+        assert (*recipe.place(source).size, recipe.channels) == recipe.shape
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().size = 3
+
+
+def test_a_setting_of_a_newer_version_is_named():
+    with pytest.raises(SettingError, match=r"sharpen; a newer mmcache wrote it"):
+        Recipe.from_json(Recipe().to_json() | {"sharpen": 3})
+
+
+@pytest.mark.parametrize("nonsense", [None, 3, [], "recipe", {"size": {}}, {"background": [[1]]}])
+def test_json_that_is_no_recipe_is_a_setting_error(nonsense):
+    with pytest.raises(SettingError):
+        Recipe.from_json(nonsense)
+
+
+@pytest.mark.parametrize("function", [mmcache.build, mmcache.plan])
+def test_build_and_plan_have_the_settings_and_defaults_of_the_recipe(function):
+    parameters = inspect.signature(function).parameters
+    for setting in dataclasses.fields(Recipe):
+        assert parameters[setting.name].default == setting.default
+        assert parameters[setting.name].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_every_setting_is_explained():
+    assert all(len(field.metadata["help"]) > 20 for field in dataclasses.fields(Recipe))
+
+
+@given(recipes())
+def test_a_recipe_prints_on_one_line_what_it_does(recipe):
+    shown = str(recipe)
+    assert "\n" not in shown
+    assert recipe.resize in shown
+    assert f"{recipe.box.height} x {recipe.box.width}" in shown

@@ -1,0 +1,252 @@
+"""Who does the work: our executors, and what happens when a worker does not."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import mmcache
+from mmcache.testing import paint_folder
+from mmcache.workers import (
+    EXECUTORS,
+    ProcessExecutor,
+    SerialExecutor,
+    executor_of,
+    results,
+    worker_count,
+)
+
+
+
+@pytest.fixture
+def processes():
+    with ProcessExecutor(2) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_every_executor_gives_what_the_function_returns(name):
+    with executor_of(name, 2) as pool:
+        assert isinstance(pool, Executor)
+        assert sorted(results(pool, math.factorial, iter(range(40)), 2)) == sorted(
+            map(math.factorial, range(40))
+        )
+        assert list(pool.map(math.sqrt, range(9))) == list(map(math.sqrt, range(9)))
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_exceptions_travel(name):
+    with executor_of(name, 1) as pool:
+        with pytest.raises(ValueError, match="math domain|nonnegative"):
+            pool.submit(math.sqrt, -1).result()
+        with pytest.raises(FileNotFoundError):
+            pool.submit(os.stat, "/no such file").result()
+        assert pool.submit(math.sqrt, 4).result() == 2  # and the worker goes on
+
+
+def test_a_picture_error_travels_with_its_values(processes):
+    error = mmcache.PictureError("a.jpg", "decode", "why")
+    with pytest.raises(mmcache.PictureError) as caught:
+        processes.submit(exec, "raise error", {"error": error}).result()
+    assert (caught.value.key, caught.value.stage, caught.value.reason) == ("a.jpg", "decode", "why")
+
+
+def test_an_exception_that_does_not_pickle_is_told_in_words(processes):
+    code = (
+        "class Odd(Exception):\n"
+        "    def __init__(self, one, two): super().__init__(f'{one} and {two}')\n"
+        "raise Odd(1, 2)"
+    )
+    with pytest.raises(mmcache.WorkerError, match="Odd: 1 and 2"):
+        processes.submit(exec, code, {}).result()
+    assert processes.submit(math.sqrt, 4).result() == 2
+
+
+def test_a_result_that_does_not_pickle_is_an_error_and_not_a_hang(processes):
+    with pytest.raises((TypeError, mmcache.WorkerError)):
+        processes.submit(open, os.devnull).result(timeout=20)
+    assert processes.submit(math.sqrt, 4).result(timeout=20) == 2
+
+
+def test_a_function_that_a_worker_does_not_have_is_an_error(processes, monkeypatch):
+    # As for a function of a notebook's own: pickled by a name that is not there.
+    monkeypatch.setattr(sys.modules["math"], "ours", lambda: 1, raising=False)
+    sys.modules["math"].ours.__module__ = "math"
+    sys.modules["math"].ours.__qualname__ = "ours"
+    with pytest.raises(AttributeError, match="ours"):
+        processes.submit(sys.modules["math"].ours).result(timeout=20)
+    assert processes.submit(math.sqrt, 4).result(timeout=20) == 2
+
+
+def test_an_answer_that_cannot_be_read_here_is_an_error_and_not_a_hang(processes):
+    # A class that the worker can import and this process cannot.
+    code = (
+        "import sys, types\n"
+        "module = types.ModuleType('only_there')\n"
+        "class Odd(Exception): pass\n"
+        "Odd.__module__, Odd.__qualname__, module.Odd = 'only_there', 'Odd', Odd\n"
+        "sys.modules['only_there'] = module\n"
+        "raise Odd('told there')"
+    )
+    with pytest.raises(Exception, match="only_there"):
+        processes.submit(exec, code, {}).result(timeout=20)
+    assert processes.submit(math.sqrt, 4).result(timeout=20) == 2
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+def test_a_killed_worker_is_a_worker_error_that_names_the_signal(name):
+    with ProcessExecutor(1) as pool:
+        pid = pool.submit(os.getpid).result()
+        call = pool.submit(time.sleep, 60)
+        time.sleep(0.1)
+        os.kill(pid, signal.Signals[name])
+        with pytest.raises(mmcache.WorkerError, match=name):
+            call.result(timeout=20)
+        for _ in range(2):  # whoever asks again is told, and does not wait
+            with pytest.raises(mmcache.WorkerError, match=name):
+                pool.submit(math.sqrt, 4).result(timeout=20)
+
+
+def test_a_worker_that_exits_is_a_worker_error_that_names_the_status(processes):
+    with pytest.raises(mmcache.WorkerError, match="exit status 7"):
+        processes.submit(os._exit, 7).result(timeout=20)
+
+
+def test_what_workers_print_does_not_get_among_the_answers(processes, capfd):
+    for code in ("print('hello', flush=True)", "import os; os.write(1, b'raw')"):
+        assert processes.submit(exec, code, {}).result(timeout=20) is None
+    assert processes.submit(os.system, "echo from a child").result(timeout=20) == 0
+    assert capfd.readouterr().out == ""
+
+
+def test_a_shut_executor_takes_nothing_and_its_workers_end():
+    pool = ProcessExecutor(2)
+    pids = {pool.submit(os.getpid).result() for _ in range(4)}
+    waiting = [pool.submit(time.sleep, 0.05) for _ in range(20)]
+    pool.shutdown(cancel_futures=True)
+    pool.shutdown()
+    assert any(call.cancelled() for call in waiting)
+    with pytest.raises(RuntimeError):
+        pool.submit(math.sqrt, 4)
+    assert gone(pids)
+
+
+def gone(pids, seconds=10.0):
+    """Tell whether all processes end within some seconds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if not any(Path(f"/proc/{pid}").exists() and alive(pid) for pid in pids):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def alive(pid):
+    """Tell whether a process runs: one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_workers_end_when_their_coordinator_is_killed():
+    script = (
+        "import os, time\n"
+        "from mmcache.workers import ProcessExecutor\n"
+        "pool = ProcessExecutor(3)\n"
+        "print(*{process.pid for process in pool._processes}, flush=True)\n"
+        "[pool.submit(time.sleep, 100) for _ in range(6)]\n"
+        "time.sleep(100)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    with parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        time.sleep(0.5)
+        assert len(pids) == 3
+        assert all(alive(pid) for pid in pids)
+        parent.kill()
+    assert gone(pids)
+
+
+def test_a_worker_that_is_killed_in_a_build_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    folder = paint_folder(tmp_path / "in", 6, longest=60)
+    started = []
+    start = sys.modules["mmcache.workers.processes"]._started
+    monkeypatch.setattr(
+        "mmcache.workers.processes._started", lambda: started.append(start()) or started[-1]
+    )
+
+    def kill(done, _):
+        if not done:
+            for process in started:
+                process.kill()
+
+    with pytest.raises(mmcache.WorkerError, match="SIGKILL"):
+        mmcache.build(
+            folder, tmp_path / "out.mmc", executor="processes", workers=2, progress=kill
+        )
+    assert os.listdir(tmp_path) == ["in"]
+
+
+# The window ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_only_a_window_of_tasks_exists_at_a_time(workers):
+    taken = done = most = 0
+
+    def tasks():
+        nonlocal taken, most
+        for number in range(200):
+            taken += 1
+            most = max(most, taken - done)
+            yield number
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in results(pool, str, tasks(), workers):
+            done += 1
+    assert (taken, done) == (200, 200)
+    assert most <= 2 * (2 * workers + 1)
+
+
+def test_an_error_ends_the_work_and_the_rest_is_not_done():
+    done = []
+
+    def work(number):
+        if number == 5:
+            raise KeyError(number)
+        done.append(number)
+
+    with ThreadPoolExecutor(2) as pool, pytest.raises(KeyError):
+        list(results(pool, work, range(10_000), 2))
+    assert len(done) < 100
+
+
+def test_a_serial_executor_works_in_this_thread_when_asked():
+    done = []
+    assert SerialExecutor().submit(done.append, 1).done()
+    assert done == [1]
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
+def test_a_nonsense_number_of_workers_is_a_setting_error(workers):
+    with pytest.raises(mmcache.SettingError, match="workers"):
+        worker_count(workers)
+
+
+def test_by_default_there_is_a_worker_a_core():
+    assert worker_count(None) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("executor", ["fibers", None, 3, ThreadPoolExecutor, []])
+def test_a_nonsense_executor_is_a_setting_error(executor, tmp_path):
+    with pytest.raises(mmcache.SettingError, match="executor"):
+        mmcache.build(tmp_path, tmp_path / "out.mmc", executor=executor)
