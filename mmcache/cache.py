@@ -80,8 +80,21 @@ class Cache:
     """
 
     __slots__ = (
-        "_channels", "_due", "_files", "_flat", "_flats", "_order", "_picked", "_records", "_rows",
-        "_sorted", "classes", "fingerprint", "path", "recipe",
+        "__weakref__",
+        "_channels",
+        "_due",
+        "_files",
+        "_flat",
+        "_flats",
+        "_order",
+        "_picked",
+        "_records",
+        "_rows",
+        "_sorted",
+        "classes",
+        "fingerprint",
+        "path",
+        "recipe",
     )  # fmt: skip
 
     def __init__(self, files: Mapping, rows: Rows | None = None) -> None:
@@ -169,6 +182,11 @@ class Cache:
             return self[self._place(index)]
         if isinstance(index, slice):
             return Cache(self._files, self._rows[index])
+        if isinstance(index, tuple):
+            raise SelectionError(
+                "a tuple is no index: say cache[[1, 2]] for pictures 1 and 2, and"
+                " cache[1][:, 2] for pixels of picture 1"
+            )
         if hasattr(index, "__index__") and not isinstance(index, (bool, np.bool_, np.ndarray)):
             return self[int(index.__index__())]
         return Cache(self._files, _taken(self._rows, self._chosen(index)))

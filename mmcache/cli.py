@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -227,9 +228,12 @@ def _show(given: argparse.Namespace) -> None:
 def _rows(text: str) -> int | slice:
     try:
         numbers = [int(part) if part else None for part in text.split(":")]
-        return slice(*numbers) if len(numbers) > 1 else int(text)
+        rows = slice(*numbers) if len(numbers) > 1 else int(text)
+        if isinstance(rows, slice):
+            rows.indices(0)  # which refuses a step of 0
     except (ValueError, TypeError) as error:
         raise SettingError(f"{text} is neither a row nor a slice of rows as 100:124") from error
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: it could not be done, said in one sentence; 2: wrong usage; 130: interrupted.
     """
     given = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # which may not know every letter of a path
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         given.run(given)
         sys.stdout.flush()

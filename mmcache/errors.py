@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 __all__ = [
     "BusyError",
     "CacheNotFoundError",
@@ -58,6 +61,11 @@ class NoSpaceError(MmcacheError, OSError):
         super().__init__(message)
         self.needed = needed
         self.free = free
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions pickle their args; this one has keywords too.
+        made = functools.partial(type(self), needed=self.needed, free=self.free)
+        return made, (str(self),)
 
 
 class BusyError(MmcacheError, OSError):

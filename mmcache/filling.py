@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import shutil
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mmcache.stores.contract import Store
     from mmcache.stores.frame import Segment
 
-__all__ = ["Filling", "OnError", "no_room", "nothing_readable"]
+__all__ = ["Filling", "OnError", "no_room", "nothing_readable", "room_for"]
 
 OnError = Literal["skip", "raise"]
 
@@ -56,13 +56,24 @@ _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at 
 
 def no_room(where: Path, needed: int) -> NoSpaceError:
     """Return the error for a cache of *needed* bytes that *where* has no room for."""
-    folder = where.parent if where.parent.exists() else where
+    folder = where.parent
     free = shutil.disk_usage(folder).free
     return NoSpaceError(
         f"the cache needs {human_bytes(needed)} and {human_bytes(free)} are free on {folder}",
         needed=needed,
         free=free,
     )
+
+
+@contextmanager
+def room_for(planned: Plan, where: Path) -> Iterator[None]:
+    """Turn a disk that is full, while *planned* is written, into :class:`NoSpaceError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise no_room(where, planned.nbytes) from error
 
 
 def nothing_readable(source: Source, failures: Failures) -> SourceError:
@@ -153,29 +164,24 @@ class Filling:
     def fill(self, pool: Executor, workers: int, show: Shown) -> None:
         """Allocate the payload and have *pool* write every record."""
         planned = self.plan
-        try:
-            self.segments = self.store.allocate(
-                self.path, planned.recipe.dtype, planned.pixels, planned.slab
-            )
-            files = sorted({self.path / segment.file for segment in self.segments})
-            done = nbytes = flushed = 0
-            show.to(0, len(planned))
-            with (
-                Flusher(files) as flusher,
-                closing(results(pool, _fill, self._spans(), workers)) as spans,
-            ):
-                for filled in spans:
-                    self._take(filled)
-                    done += len(filled.checksums)
-                    nbytes += filled.nbytes
-                    if nbytes - flushed >= SLAB:
-                        flusher.flush()
-                        flushed = nbytes
-                    show.to(done, len(planned), nbytes)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise no_room(self.path, planned.nbytes) from error
+        self.segments = self.store.allocate(
+            self.path, planned.recipe.dtype, planned.pixels, planned.slab
+        )
+        files = sorted({self.path / segment.file for segment in self.segments})
+        done = nbytes = flushed = 0
+        show.to(0, len(planned))
+        with (
+            Flusher(files) as flusher,
+            closing(results(pool, _fill, self._spans(), workers)) as spans,
+        ):
+            for filled in spans:
+                self._take(filled)
+                done += len(filled.checksums)
+                nbytes += filled.nbytes
+                if nbytes - flushed >= SLAB:
+                    flusher.flush()
+                    flushed = nbytes
+                show.to(done, len(planned), nbytes)
 
     def _take(self, filled: _Filled) -> None:
         stretch = slice(filled.start, filled.start + len(filled.checksums))

@@ -20,7 +20,7 @@ from mmcache.errors import (
     SettingError,
 )
 from mmcache.facts import counted
-from mmcache.filling import Filling, OnError, no_room, nothing_readable
+from mmcache.filling import Filling, OnError, no_room, nothing_readable, room_for
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Mode, Recipe, Resample
@@ -201,9 +201,10 @@ def build(
             _refuse_hopeless(planned, found, on_error)
             _check_room(planned, where)
             filling = Filling(planned, found, form, work.content, on_error)
-            with progress_of(progress, "pictures") as show:
+            with room_for(planned, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
-        filling.finish()
+        with room_for(planned, where):
+            filling.finish()
         work.publish()
     cache = open_cache(where)
     if failed := len(cache.failures):

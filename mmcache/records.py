@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-from mmcache.errors import SourceError
+from mmcache.errors import DamagedCacheError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -259,13 +259,18 @@ class Failures(Sequence[Failure]):
     def __getitem__(self, index: int | slice) -> Failure | Failures:
         if isinstance(index, slice):
             return Failures(self.keys[index], self.stages[index], self.reasons[index])
-        stage = STAGES[int(self.stages[index])]
-        return Failure(self.keys[index], stage, self.reasons[index])
+        return Failure(self.keys[index], self._stage(index), self.reasons[index])
+
+    def _stage(self, index: int) -> str:
+        number = int(self.stages[index])
+        if number >= len(STAGES):
+            raise DamagedCacheError(f"failure {index} is damaged: there is no stage {number}")
+        return STAGES[number]
 
     def raw(self) -> Iterator[tuple[bytes, str, str]]:
         """Yield ``(key, stage, reason)`` with the key as bytes."""
         for index in range(len(self)):
-            yield self.keys.raw(index), STAGES[int(self.stages[index])], self.reasons[index]
+            yield self.keys.raw(index), self._stage(index), self.reasons[index]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (Failures, list, tuple)):

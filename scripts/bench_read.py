@@ -18,8 +18,7 @@ from measuring import median, options_of, ratio, table, take_turns, workplace
 import mmcache
 import mmcache.cache
 from mmcache.records import COLUMNS, HEIGHT, OFFSET
-from mmcache.stores.frame import Segment
-from mmcache.stores.frame import ArrayFrame, FileFrame, Frame
+from mmcache.stores.frame import ArrayFrame, FileFrame, Frame, Segment
 from mmcache.stores.npy import PAGE, NpyStore, npy_header
 
 if TYPE_CHECKING:

@@ -1,9 +1,14 @@
 """A painted folder and two caches of it, built once: no test may change them."""
 
 import pytest
+from hypothesis import settings
 
 import mmcache
 from mmcache.testing import paint_folder
+
+# A machine that is busy is not a wrong answer.
+settings.register_profile("mmcache", deadline=None)
+settings.load_profile("mmcache")
 
 
 @pytest.fixture(scope="session")

@@ -92,8 +92,8 @@ def test_processor_time_counts_ended_children_and_not_waiting(measuring):
 
     waiting = measuring.spent(lambda: time.sleep(0.2))
     assert waiting.clock >= 0.2 > waiting.processor
-    busy = "import time\nwhile time.process_time() < 0.3: pass"
-    assert measuring.spent(lambda: subprocess.run([sys.executable, "-c", busy])).processor >= 0.3
+    busy = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
+    assert measuring.spent(lambda: subprocess.check_call(busy)).processor >= 0.3
 
 
 def test_a_table_is_markdown_with_even_columns(measuring):

@@ -57,7 +57,9 @@ def opened(data: bytes) -> Image.Image:
 def record_of(image: Image.Image, recipe: Recipe) -> np.ndarray:
     """Bring an upright picture to its record in the plainest way: all of it, then cut and pad."""
     placement = recipe.place(Size(image.height, image.width))
-    scaled = image.resize(placement.scaled[::-1], getattr(Image.Resampling, recipe.resample.upper()))
+    scaled = image.resize(
+        placement.scaled[::-1], getattr(Image.Resampling, recipe.resample.upper())
+    )
     top, left = placement.crop
     valid = scaled.crop((left, top, left + placement.valid.width, top + placement.valid.height))
     colour = recipe.background if len(recipe.background) > 1 else recipe.background[0]
@@ -289,10 +291,7 @@ def test_every_mode_becomes_the_recipes(mode, target):
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(byteorder):
     wide = np.linspace(0, 65_535, 100 * 80).reshape(100, 80).astype("<u2")
     image = Image.fromarray(wide)
-    if byteorder == ">":
-        data = encoded(image, "PNG")  # a PNG is big-endian
-    else:
-        data = encoded(image, "TIFF")
+    data = encoded(image, "PNG" if byteorder == ">" else "TIFF")  # a PNG is big-endian
     got = decode(io.BytesIO(data), Recipe(mode="L"))[..., 0]
     assert np.array_equal(got, np.rint(wide / 257).astype(np.uint8))
 
@@ -347,7 +346,7 @@ def test_apply_gives_the_records_of_the_cache(tmp_path):
         assert np.array_equal(mmcache.apply(path.read_bytes(), cache.recipe), record)
 
 
-def test_apply_takes_a_picture_that_pillow_opened_and_leaves_it_as_it_was(tmp_path):
+def test_apply_takes_a_picture_that_pillow_opened_and_leaves_it_as_it_was():
     data = encoded(paint(Size(90, 130), 4), "JPEG", 6)
     recipe = Recipe(size=40)
     with Image.open(io.BytesIO(data)) as image:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -56,7 +56,10 @@ SHAPES = st.lists(st.tuples(EDGES, EDGES), min_size=1, max_size=60)
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sizes=SHAPES, mode=st.sampled_from(["RGB", "L", "RGBA"]))
-def test_no_record_overlaps_another_or_crosses_a_slabs_end(small_slabs, sizes, mode):
+@example(sizes=[(64, 63), (1, 64), (1, 1)], mode="L")  # exactly a slab, and one more
+@example(sizes=[(64, 63), (1, 65)], mode="L")  # one element too many
+@pytest.mark.usefixtures("small_slabs")
+def test_no_record_overlaps_another_or_crosses_a_slabs_end(sizes, mode):
     recipe = Recipe(mode=mode)
     shapes = np.array([(*size, recipe.channels) for size in sizes], np.int64)
     records, slab, (length,) = laid_out(shapes, recipe)
@@ -84,9 +87,8 @@ def test_no_record_overlaps_another_or_crosses_a_slabs_end(small_slabs, sizes, m
     resize=st.sampled_from(["crop", "pad", "stretch"]),
     multiple_of=st.integers(1, 9),
 )
-def test_records_of_one_shape_follow_each_other_without_gaps(
-    small_slabs, rows, box, resize, multiple_of
-):
+@pytest.mark.usefixtures("small_slabs")
+def test_records_of_one_shape_follow_each_other_without_gaps(rows, box, resize, multiple_of):
     recipe = Recipe(size=box, resize=resize, multiple_of=multiple_of)
     shape = recipe.shape
     length = int(np.prod(shape))
@@ -100,7 +102,8 @@ def test_records_of_one_shape_follow_each_other_without_gaps(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sizes=SHAPES)
-def test_slabs_hold_every_row_once_and_in_order(small_slabs, sizes):
+@pytest.mark.usefixtures("small_slabs")
+def test_slabs_hold_every_row_once_and_in_order(sizes):
     recipe = Recipe()
     records, slab, pixels = laid_out(np.array([(*size, 3) for size in sizes], np.int64), recipe)
     nothing = mmcache.plan.__module__  # any text: a plan is data, and only its layout counts here
@@ -131,8 +134,7 @@ def test_rows_and_shapes_are_those_of_the_upright_pictures(folder):
     planned = mmcache.plan(folder, size=64)
     assert len(planned) == 20
     assert list(planned.keys) == sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("0*")
+        path.relative_to(folder).as_posix() for path in folder.rglob("0*")
     )
     expected = list(upright_sizes(folder, planned.keys))
     assert list(zip(planned.columns["height"], planned.columns["width"], strict=True)) == expected
@@ -147,9 +149,8 @@ def test_rows_and_shapes_are_those_of_the_upright_pictures(folder):
 
 @pytest.mark.parametrize("resize", ["contain", "crop"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_build_writes_exactly_the_bytes_that_were_planned(
-    folder, tmp_path, small_slabs, resize, whole
-):
+@pytest.mark.usefixtures("small_slabs")
+def test_a_build_writes_exactly_the_bytes_that_were_planned(folder, tmp_path, resize, whole):
     source = folder if whole else sorted(folder.rglob("0*"), reverse=True)
     planned = mmcache.plan(source, size=40, resize=resize)
     if whole:

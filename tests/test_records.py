@@ -88,6 +88,11 @@ def test_taken_names_are_those_and_packed_hold_nothing_else(raw, part, data):
     assert packed == taken
 
 
+def test_no_names_of_some_are_packed_too():
+    none = Strings.of([b"a", b"b"])[:0]
+    assert none.packed() == none == none.take(np.array([], np.int64)).packed() == []
+
+
 def test_taking_copies_no_name():
     strings = Strings.of([b"a", b"bb", b"ccc"])
     assert strings.take(np.array([2, 0])).blob is strings.blob
@@ -182,4 +187,4 @@ def test_failures_print_a_line_each_and_a_few_of_many():
     assert repr(Failures.of([(b"a\n.jpg", "decode", "cut")])) == "a\\n.jpg: cut (decode)"
     many = repr(Failures.of([(b"a.jpg", "decode", "cut")] * 1000)).splitlines()
     assert len(many) == 21
-    assert many[-1] == "... 1000 in all"
+    assert many[-1] == "... 1,000 in all"
