@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         camera = [as_from_a_camera(one, seed) for seed, one in enumerate(sample[: options.camera])]
         for title, some, size in (
             (f"{len(pictures):,} pictures to {options.size}", pictures, options.size),
-            *((f"{len(sample):,} of them to {size}", sample, size) for size in TIGHT),
+            *((f"{len(sample):,} pictures to {size}", sample, size) for size in TIGHT),
             (f"{len(camera)} grainy camera pictures of 12 MP to {options.size}", camera,
              options.size),
         ):  # fmt: skip

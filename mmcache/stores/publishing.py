@@ -24,6 +24,7 @@ __all__ = ["Work", "work_path"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_TRIES = 10
 
 
 def work_path(destination: Path) -> Path:
@@ -51,16 +52,23 @@ class Work:
         self._lock = FileLock(self.folder / "lock", timeout=0)
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise BusyError(
-                f"{self.destination} is being built by another process: wait for it to end"
-            ) from error
+        self._lock_folder()
         # What a killed builder left is of no use to this one.
         _removed(self.content)
         return self
+
+    def _lock_folder(self) -> None:
+        busy = f"{self.destination} is being built by another process: wait for it to end"
+        for _ in range(_TRIES):
+            try:
+                self.folder.mkdir(exist_ok=True)
+                self._lock.acquire()
+            except Timeout as error:
+                raise BusyError(busy) from error
+            except (FileExistsError, FileNotFoundError):
+                continue  # another builder ended between these two calls, and removed the folder
+            return
+        raise BusyError(busy)
 
     def publish(self) -> None:
         """Put ``content``, which is whole and on disk, at the destination."""
