@@ -169,6 +169,17 @@ def test_many_builders_at_once_are_one_after_the_other(tmp_path):
     assert names(tmp_path) == ["out.mmc"]
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_a_builder_that_ends_at_this_moment_is_a_busy_error(tmp_path, monkeypatch, error):
+    # It removes the working folder that this one has just found there.
+    def vanished(*_, **__):
+        raise error
+
+    monkeypatch.setattr(publishing.FileLock, "acquire", vanished)
+    with pytest.raises(BusyError), Work(tmp_path / "out.mmc"):
+        pass
+
+
 def test_the_working_folder_has_a_short_name_however_long_the_destinations_is(painted, tmp_path):
     long = tmp_path / ("x" * 251 + ".mmc")
     assert len(work_path(long).name) < 30
