@@ -170,12 +170,23 @@ def test_many_builders_at_once_are_one_after_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
-def test_a_builder_that_ends_at_this_moment_is_a_busy_error(tmp_path, monkeypatch, error):
-    # It removes the working folder that this one has just found there.
-    def vanished(*_, **__):
-        raise error
+def test_a_working_folder_that_vanishes_is_made_again_but_not_for_ever(
+    tmp_path, monkeypatch, error
+):
+    # Another builder that ends removes the folder which this one has just found there.
+    acquire, calls = publishing.FileLock.acquire, []
 
-    monkeypatch.setattr(publishing.FileLock, "acquire", vanished)
+    def vanishing(lock, *args, **kwargs):
+        calls.append(lock)
+        if len(calls) == 1:
+            raise error
+        return acquire(lock, *args, **kwargs)
+
+    monkeypatch.setattr(publishing.FileLock, "acquire", vanishing)
+    with Work(tmp_path / "out.mmc") as work:
+        assert work.folder.is_dir()
+    assert names(tmp_path) == []
+    monkeypatch.setattr(publishing.FileLock, "acquire", lambda *_: calls.clear() or vanishing(None))
     with pytest.raises(BusyError), Work(tmp_path / "out.mmc"):
         pass
 
