@@ -362,13 +362,16 @@ class Cache:
             )
         needed = len(self) * math.prod(shape) * np.dtype(dtype or self.recipe.dtype).itemsize
         free = _free_memory()
-        if needed > free:
+        try:
+            if needed > free:
+                raise MemoryError  # noqa: TRY301  # before the system ends the process for it
+            whole = np.empty((len(self), *shape), dtype or self.recipe.dtype)
+        except MemoryError as error:
             raise ShapesDifferError(
                 f"one array of these {len(self):,} pictures would be a copy of"
-                f" {human_bytes(needed)}, and {human_bytes(free)} of memory are free: slice the"
-                " cache and take a part at a time"
-            )
-        whole = np.empty((len(self), *shape), dtype or self.recipe.dtype)
+                f" {human_bytes(needed)}, more than this process may have ({human_bytes(free)} are"
+                " free on the machine): slice the cache and take a part at a time"
+            ) from error
         for place, picture in enumerate(self):
             whole[place] = picture
         return whole

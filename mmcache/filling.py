@@ -24,7 +24,7 @@ from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
 from mmcache.geometry import Size
 from mmcache.images import decode, unreadable
-from mmcache.planning import SLAB
+from mmcache.layout import SLAB
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
 from mmcache.stores.digests import content_digest, file_frames
@@ -50,7 +50,7 @@ __all__ = ["Filling", "OnError", "no_room", "nothing_readable", "room_for"]
 
 OnError = Literal["skip", "raise"]
 
-_SPAN_ROWS = 16
+_SPAN_ROWS = 8
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
 
 

@@ -21,6 +21,7 @@ from mmcache.errors import (
 )
 from mmcache.facts import counted
 from mmcache.filling import Filling, OnError, no_room, nothing_readable, room_for
+from mmcache.images import decode
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Mode, Recipe, Resample
@@ -143,8 +144,9 @@ def build(
         A picture that cannot be read is named in ``cache.failures``, or ends the build.
     exist : {"resume", "update", "overwrite", "error"}
         What to do where a cache is at *path*: open it if it is of this recipe and the source is
-        unchanged, and otherwise say what differs; build it anew if anything differs; build it anew
-        in any case; or refuse. The old cache stays whole until the new one is.
+        unchanged, and otherwise say what differs; build it anew if pictures were added, changed,
+        removed or mended; build it anew in any case; or refuse. The old cache stays whole until
+        the new one is.
     progress : bool or callable
         A bar on a terminal or in a notebook; or ``progress(done, total)``, called now and then
         with numbers of pictures.
@@ -262,10 +264,10 @@ def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cach
     cache = open_cache(where)
     _check_same_recipe(cache, recipe)
     difference = _difference(cache, source)
+    if exist == "update":
+        return None if difference or _mended(cache, source) else cache
     if difference is None:
         return cache
-    if exist == "update":
-        return None
     raise DifferentCacheError(
         f"{where} was built from other pictures than are in {source} now: {difference}.\n"
         f'    Open it as it is with mmcache.open("{where}"), or pass exist="update".'
@@ -310,6 +312,18 @@ def _difference(cache: Cache, source: Source) -> str | None:
         return None
     words = ((added, "added"), (changed, "changed"), (removed, "removed"))
     return ", ".join(f"{count:,} {word}" for count, word in words if count)
+
+
+def _mended(cache: Cache, source: Source) -> bool:
+    """Tell whether a picture that failed can be read now."""
+    for key, _, _ in cache.failures.raw():
+        try:
+            with source.open(key) as encoded:
+                decode(encoded.file, cache.recipe)
+        except Exception:  # noqa: BLE001, S112  # it fails as it did before
+            continue
+        return True
+    return False
 
 
 def _refuse_hopeless(planned: Plan, source: Source, on_error: OnError) -> None:

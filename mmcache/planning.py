@@ -6,7 +6,6 @@ The plan decides everything that filling needs; it is pure data and never touche
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 from mmcache.errors import SettingError, SourceError
 from mmcache.facts import Facts, counted, human_bytes
 from mmcache.geometry import Size
-from mmcache.images import decode_bytes, read_header, unreadable
+from mmcache.layout import elements, laid_out
 from mmcache.recipe import Recipe
 from mmcache.records import (
     CHANNELS,
@@ -29,8 +28,8 @@ from mmcache.records import (
     key_order,
     printable,
 )
-from mmcache.sources import Source, from_json
-from mmcache.workers import executor_of, results, worker_count
+from mmcache.survey import SURVEYED, survey
+from mmcache.workers import worker_count
 
 if TYPE_CHECKING:
     import os
@@ -39,34 +38,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CHUNK", "SLAB", "Layout", "Plan", "Slab", "laid_out", "make_plan"]
+    from mmcache.sources import Source
 
-SLAB = 32 << 20
-"""The least length of a slab in bytes."""
-
-CHUNK = 128 << 10
-"""A slab of a ragged cache is a whole number of these many bytes."""
-
-LARGEST_RECORD = 1 << 31
-"""Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
-
-_SPAN = 256  # headers that one worker reads at a time
-_COLUMNS = {
-    "height": np.dtype("<i4"),
-    "width": np.dtype("<i4"),
-    "orientation": np.dtype("u1"),
-    "file_size": np.dtype("<i8"),
-    "mtime_ns": np.dtype("<i8"),
-    "decode_bytes": np.dtype("<i8"),
-}
-
-
-class Layout(NamedTuple):
-    """How records lie: their rows ``(N, 4)``, a slab's length, the shape of ``pixels``."""
-
-    records: NDArray[np.int64]
-    slab: int
-    shape: tuple[int, ...]
+__all__ = ["Plan", "Slab", "make_plan"]
 
 
 class Slab(NamedTuple):
@@ -136,7 +110,7 @@ class Plan:
         rows, keys = len(self), len(self.keys.packed().blob)
         failed = len(self.failures)
         sizes = {
-            "pixels": _product(self.pixels) * self.recipe.dtype.itemsize,
+            "pixels": elements(self.pixels) * self.recipe.dtype.itemsize,
             "records": 32 * rows,
             "checksums": 4 * rows,
             "keys": keys,
@@ -216,7 +190,7 @@ class Plan:
                 key_order=arrays.get("key_order"),
                 labels=arrays.get("labels"),
                 classes=tuple(facts["classes"]),
-                columns={name: arrays[f"column_{name}"] for name in _COLUMNS},
+                columns={name: arrays[f"column_{name}"] for name in SURVEYED},
                 records=arrays["records"],
                 slab=facts["slab"],
                 pixels=tuple(facts["pixels"]),
@@ -242,7 +216,7 @@ class Plan:
             and np.array_equal(self.records, other.records)
             and _same(self.labels, other.labels)
             and _same(self.key_order, other.key_order)
-            and all(np.array_equal(self.columns[name], other.columns[name]) for name in _COLUMNS)
+            and all(np.array_equal(self.columns[name], other.columns[name]) for name in SURVEYED)
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
@@ -327,62 +301,10 @@ _ASPECT_LABELS = (
 )  # fmt: skip
 
 
-def _product(edges: tuple[int, ...]) -> int:
-    product = 1
-    for edge in edges:
-        product *= edge
-    return product
-
-
 def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
     if one is None or other is None:
         return one is other
     return np.array_equal(one, other)
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Some keys whose headers one worker reads; a source that cannot be described goes as it is."""
-
-    start: int
-    source: dict[str, Any] | Source
-    recipe: Recipe
-    keys: list[bytes]
-
-
-class _Headers(NamedTuple):
-    start: int
-    rows: NDArray[np.int64]
-    failures: list[tuple[int, str]]
-
-
-def _read_headers(span: _Span) -> _Headers:
-    """Read the headers of a span: the columns of each picture, or why there are none."""
-    source = from_json(span.source) if isinstance(span.source, dict) else span.source
-    rows = np.zeros((len(span.keys), len(_COLUMNS)), np.int64)
-    failures = []
-    for index, key in enumerate(span.keys):
-        try:
-            rows[index] = _header_row(source, key, span.recipe)
-        except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
-            failures.append((index, unreadable(error)))
-    return _Headers(span.start, rows, failures)
-
-
-def _header_row(source: Source, key: bytes, recipe: Recipe) -> tuple[int, ...]:
-    with source.open(key) as encoded:
-        header = read_header(encoded.file)
-    placement = recipe.place(header.size)
-    height, width = placement.size
-    if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
-        raise ValueError(
-            f"{header.height} x {header.width} would become a record of {height} x {width},"
-            f" more than {human_bytes(LARGEST_RECORD)}"
-        )
-    needed = decode_bytes(header, placement, encoded.size, scale=recipe.resample != "nearest")
-    return (
-        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns, needed
-    )  # fmt: skip
 
 
 def make_plan(
@@ -411,7 +333,7 @@ def make_plan(
     Raises
     ------
     SourceError
-        Where *source* has no picture, or none that can be read.
+        Where *source* has no picture. One in which none can be read is a plan of failures.
     """
     listing = source.listing()
     if not len(listing.keys) and not len(listing.failures):
@@ -419,7 +341,7 @@ def make_plan(
             f"there are no pictures in {source} ({counted(listing.left_out, 'other file')} there):"
             " files with endings like .jpg and .png were looked for, in subfolders too"
         )
-    columns, failed = _survey(
+    columns, failed = survey(
         source,
         listing.keys,
         recipe,
@@ -458,41 +380,6 @@ def make_plan(
     )
 
 
-def _survey(
-    source: Source,
-    keys: Strings,
-    recipe: Recipe,
-    *,
-    workers: int,
-    executor: str | Executor,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
-    """Read all headers: the columns, and what failed, by row."""
-    columns = {name: np.zeros(len(keys), dtype) for name, dtype in _COLUMNS.items()}
-    failed: dict[int, str] = {}
-    done = 0
-    with (
-        executor_of(executor, workers) as pool,
-        closing(results(pool, _read_headers, _spans(source, keys, recipe), workers)) as spans,
-    ):
-        for headers in spans:
-            stretch = slice(headers.start, headers.start + len(headers.rows))
-            for column, values in zip(columns.values(), headers.rows.T, strict=True):
-                column[stretch] = values
-            failed.update((headers.start + index, reason) for index, reason in headers.failures)
-            done += len(headers.rows)
-            if progress is not None:
-                progress(done, len(keys))
-    return columns, failed
-
-
-def _spans(source: Source, keys: Strings, recipe: Recipe) -> Iterator[_Span]:
-    described = source.describe() or source
-    for start in range(0, len(keys), _SPAN):
-        stretch = range(start, min(start + _SPAN, len(keys)))
-        yield _Span(start, described, recipe, [keys.raw(row) for row in stretch])
-
-
 def _shapes(columns: dict[str, NDArray[Any]], recipe: Recipe) -> NDArray[np.int64]:
     """Return the ``(N, 3)`` shapes of the records; pictures of one size are placed once."""
     shapes = np.empty((len(columns["height"]), 3), np.int64)
@@ -504,32 +391,3 @@ def _shapes(columns: dict[str, NDArray[Any]], recipe: Recipe) -> NDArray[np.int6
     ]
     shapes[:, :2] = np.array(placed, np.int64).reshape(-1, 2)[which]
     return shapes
-
-
-def laid_out(shapes: NDArray[np.int64], recipe: Recipe) -> Layout:
-    """Return where records of *shapes* ``(N, 3)`` lie.
-
-    When the recipe fixes the shape, records follow each other without gaps and a slab is a whole
-    number of rows. Otherwise no record crosses the end of a slab, and what is left of it is zeros.
-    """
-    item = recipe.dtype.itemsize
-    records = np.empty((len(shapes), 4), np.int64)
-    records[:, HEIGHT:] = shapes
-    lengths = np.prod(shapes, axis=1)
-    if recipe.shape is not None:
-        length = _product(recipe.shape)
-        records[:, OFFSET] = np.arange(len(shapes)) * length
-        rows = max(1, -(-SLAB // (length * item)))
-        return Layout(records, rows * length, (len(shapes), *recipe.shape))
-    longest = int(lengths.max(initial=0))
-    chunk = CHUNK // item
-    slab = max(SLAB // item, -(-longest // chunk) * chunk)
-    ends = np.cumsum(lengths)
-    row = number = end = 0
-    while row < len(lengths):
-        before = int(ends[row - 1]) if row else 0
-        after = int(np.searchsorted(ends, before + slab, side="right"))
-        records[row:after, OFFSET] = ends[row:after] - lengths[row:after] - before + number * slab
-        end = int(ends[after - 1]) - before + number * slab
-        row, number = after, number + 1
-    return Layout(records, slab, (end,))

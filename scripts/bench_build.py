@@ -145,7 +145,7 @@ Piece = tuple[Any, str, str]
 
 AROUND: tuple[Piece, ...] = (
     (mmcache.Folder, "listing", "list the folder"),
-    (planning, "_survey", "read the headers"),
+    (planning, "survey", "read the headers"),
     (filling.Filling, "finish", "write the index and the frame"),
     (Work, "publish", "publish"),
     (ingest, "open_cache", "open the cache"),

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import mmcache
-from mmcache import filling, planning
+from mmcache import filling, layout, planning, survey
 from mmcache.errors import PicturesSkippedWarning
 from mmcache.recipe import Recipe
 from mmcache.stores.publishing import work_path
@@ -45,9 +45,9 @@ def photos(tmp_path_factory):
 @pytest.fixture
 def small_slabs(monkeypatch):
     """Slabs of some kB and spans of a few rows, so that few pictures fill many."""
-    monkeypatch.setattr(planning, "SLAB", 40 << 10)
-    monkeypatch.setattr(planning, "CHUNK", 1 << 10)
-    monkeypatch.setattr(planning, "_SPAN", 4)
+    monkeypatch.setattr(layout, "SLAB", 40 << 10)
+    monkeypatch.setattr(layout, "CHUNK", 1 << 10)
+    monkeypatch.setattr(survey, "_SPAN", 4)
     monkeypatch.setattr(filling, "_SPAN_ROWS", 2)
 
 
@@ -374,7 +374,7 @@ def standing(tmp_path):
 def test_an_unchanged_source_is_opened_without_decoding(standing, tmp_path, monkeypatch):
     folder, cache = standing
     before = bytes_of(cache.path)
-    for name in ("mmcache.filling.decode", "mmcache.planning.read_header"):
+    for name in ("mmcache.filling.decode", "mmcache.survey.read_header"):
         monkeypatch.setattr(name, None)
     for exist in ("resume", "update"):
         again = mmcache.build(folder, tmp_path / "out.mmc", size=30, exist=exist)
@@ -549,3 +549,19 @@ def test_what_a_killed_builder_left_is_cleared_by_the_next(photos, tmp_path):
     mmcache.build(photos, tmp_path / "other.mmc", size=20)
     assert bytes_of(cache.path) == bytes_of(tmp_path / "other.mmc")
     assert names(tmp_path) == ["other.mmc", "out.mmc"]
+
+
+def test_update_takes_in_a_picture_that_failed_and_was_mended(tmp_path):
+    folder = paint_folder(tmp_path / "few", 4, longest=120, classes=False)
+    broken = folder / "broken.jpg"
+    whole = (folder / "00000.jpg").read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    path = tmp_path / "out.mmc"
+    with pytest.warns(mmcache.PicturesSkippedWarning):
+        first = mmcache.build(folder, path, size=32, progress=False)
+    again = mmcache.build(folder, path, size=32, exist="update", progress=False)
+    assert again.fingerprint == first.fingerprint
+    broken.write_bytes(whole)
+    mended = mmcache.build(folder, path, size=32, exist="update", progress=False)
+    assert "broken.jpg" in mended
+    assert not mended.failures

@@ -348,9 +348,7 @@ def test_rows_of_one_shape_in_a_ragged_cache_are_one_array(ragged):
 def test_one_array_larger_than_memory_is_refused_with_a_sentence(uniform, monkeypatch):
     monkeypatch.setattr("mmcache.cache._free_memory", lambda: 1000)
     assert np.shares_memory(np.asarray(uniform), uniform[0])  # no copy, no memory
-    with pytest.raises(
-        ShapesDifferError, match=r"a copy of 20\.7 kB, and 1\.0 kB of memory are free"
-    ):
+    with pytest.raises(ShapesDifferError, match=r"a copy of 20\.7 kB, more than .* \(1\.0 kB are"):
         np.asarray(uniform[[2, 1, 3]])
 
 

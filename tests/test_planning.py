@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import mmcache
-from mmcache import planning
+from mmcache import layout, survey
 from mmcache.geometry import Size
-from mmcache.planning import Plan, laid_out
+from mmcache.layout import laid_out
+from mmcache.planning import Plan
 from mmcache.recipe import Recipe
 from mmcache.testing import paint, paint_folder, save
 
@@ -26,8 +27,8 @@ SMALL = 4 << 10  # bytes of a slab in these tests, and half of that of a chunk
 @pytest.fixture
 def small_slabs(monkeypatch):
     """Slabs of a few kB, so that few pictures fill many."""
-    monkeypatch.setattr(planning, "SLAB", SMALL)
-    monkeypatch.setattr(planning, "CHUNK", SMALL // 2)
+    monkeypatch.setattr(layout, "SLAB", SMALL)
+    monkeypatch.setattr(layout, "CHUNK", SMALL // 2)
 
 
 @pytest.fixture
@@ -298,7 +299,7 @@ def test_a_record_beyond_any_use_is_a_failure_and_not_an_allocation(tmp_path):
 @pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_whoever_reads_the_headers_the_plan_is_the_same(folder, executor, workers, monkeypatch):
-    monkeypatch.setattr(planning, "_SPAN", 3)
+    monkeypatch.setattr(survey, "_SPAN", 3)
     assert mmcache.plan(folder, executor=executor, workers=workers) == mmcache.plan(folder)
 
 
@@ -309,7 +310,7 @@ def test_an_executor_of_ones_own_is_used_and_left_open(folder):
 
 
 def test_progress_is_told_up_to_the_last_header(folder, monkeypatch):
-    monkeypatch.setattr(planning, "_SPAN", 4)
+    monkeypatch.setattr(survey, "_SPAN", 4)
     told = []
     mmcache.plan(folder, workers=1, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (22, 22)

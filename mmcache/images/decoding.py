@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from mmcache.errors import PictureError
+from mmcache.errors import PictureError, SettingError
 from mmcache.geometry import Size
 from mmcache.images.headers import (
     open_image,
@@ -208,7 +208,13 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
     ------
     PictureError
         (an ``OSError``) where the picture cannot be read.
+    SettingError
+        (a ``ValueError``) where *picture* is none of these.
     """
+    if not isinstance(picture, (str, bytes, os.PathLike, Image.Image)):
+        raise SettingError(
+            f"{type(picture).__name__} is no picture: give a path, a file's bytes or a PIL image"
+        )
     try:
         if isinstance(picture, Image.Image):
             return _record(picture.copy(), recipe, None, orientation_of(picture)).copy()

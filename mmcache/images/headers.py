@@ -35,8 +35,8 @@ An MPO is opened as a JPEG; Pillow has no opener of that name."""
 
 HEADROOM = 3
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while that leaves this many times the target's pixels
-along each edge. At 3 times no photo of a thousand fell under 46 dB against the full decode with the
-same filter; at 2 times some fell to 37."""
+along each edge. At 3 times none of a thousand photos, brought to 256, 120 and 80 pixels, fell under
+41.9 dB against the full decode with the same filter; at 2 times some fell to 35.5."""
 
 _CHANNEL_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
 _COEFFICIENT_BYTES = 2  # of a progressive JPEG, which holds all of them, whatever the scale

@@ -58,6 +58,8 @@ class Folder:
         self.root = os.path.abspath(os.fsencode(path))
         self.follow_links = follow_links
         shown = os.fsdecode(path)
+        if not shown:
+            raise SourceNotFoundError("the path of the folder is empty: say where the pictures are")
         if not os.path.exists(self.root):
             raise SourceNotFoundError(
                 f"there is no folder {shown}: looked in {os.fsdecode(os.path.dirname(self.root))}"

@@ -59,15 +59,24 @@ def _records_in(
     """Yield start and end in bytes of the records that lie in *file*, in order."""
     item = np.dtype(pixels.dtype).itemsize
     starts = records[:, OFFSET] * item
+    ends = starts + np.prod(records[:, HEIGHT:], axis=1) * item
     base = 0
     for segment in pixels.segments:
         if segment.file == file:
-            first, last = np.searchsorted(starts, [base, base + segment.length]).tolist()
+            here = slice(*np.searchsorted(starts, [base, base + segment.length]))
             shift = segment.offset - base
-            for row in range(first, last):
-                start = int(starts[row])
-                yield start + shift, start + shift + int(np.prod(records[row, HEIGHT:])) * item
+            for start, end in _runs(starts[here], ends[here]):
+                yield start + shift, end + shift
         base += segment.length
+
+
+def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Join stretches that follow one another without a gap."""
+    if not len(starts):
+        return
+    first = np.flatnonzero(np.concatenate([[True], starts[1:] != ends[:-1]]))
+    last = np.append(first[1:] - 1, len(starts) - 1)
+    yield from zip(starts[first].tolist(), ends[last].tolist(), strict=True)
 
 
 def _file_frame(file: Path, taken: Iterable[tuple[int, int]]) -> FileFrame:
