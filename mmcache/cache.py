@@ -105,11 +105,13 @@ class Cache:
         self._rows = range(frame.arrays["records"].shape[0]) if rows is None else rows
         # Rows that follow one another need no look into a list of rows: they are their own records.
         records = files.array("records")
-        if isinstance(self._rows, range) and self._rows.step == 1:
-            self._picked: Rows | None = None
-            records = records[self._rows.start : self._rows.stop]
-        else:
+        self._picked: range | memoryview | None = None
+        if not isinstance(self._rows, range):
+            self._picked = self._rows.data  # which gives Python's own integers, the faster ones
+        elif self._rows.step != 1:
             self._picked = self._rows
+        else:
+            records = records[self._rows.start : self._rows.stop]
         self._records = records.reshape(-1).view(np.uint8).data
         self._order = files.array("key_order") if "key_order" in files else None
         self._sorted: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
