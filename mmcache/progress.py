@@ -53,7 +53,7 @@ def progress_of(progress: bool | Progress, what: str) -> Iterator[Shown]:
 
             # disable=None: no bar where there is no terminal.
             disable = False if _in_notebook() else None
-            bar = tqdm(desc=what, unit=what.removesuffix("s"), disable=disable, total=None)
+            bar = tqdm(desc=what, unit=f" {what}", disable=disable, total=None)
         with bar:
             yield _Bar(bar)
 
