@@ -585,7 +585,7 @@ def _check_arrays(where: Path, frame: Frame, recipe: Recipe) -> None:
             or one.dtype != dtype
             or len(one.shape) != len(shape)
             or any(want not in (None, edge) for want, edge in zip(shape, one.shape, strict=True))
-            or len(one.segments) != 1
+            or len(one.segments) > 1
         ):
             raise DamagedCacheError(f"the frame of {where} has no {name} as a cache has it")
     pixels = frame.arrays["pixels"]

@@ -28,7 +28,7 @@ from mmcache.layout import SLAB
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
 from mmcache.stores.digests import content_digest, file_frames
-from mmcache.stores.frame import ArrayFrame, Frame
+from mmcache.stores.frame import ArrayFrame, Frame, file_of
 from mmcache.stores.payload import Flusher, opened, write_at
 from mmcache.workers import results
 
@@ -167,7 +167,7 @@ class Filling:
         self.segments = self.store.allocate(
             self.path, planned.recipe.dtype, planned.pixels, planned.slab
         )
-        files = sorted({self.path / segment.file for segment in self.segments})
+        files = sorted({file_of(self.path, segment.file) for segment in self.segments})
         done = nbytes = flushed = 0
         show.to(0, len(planned))
         with (
@@ -207,7 +207,7 @@ class Filling:
                 yield _Span(
                     source=source,
                     recipe=planned.recipe,
-                    file=os.fspath(self.path / segment.file),
+                    file=os.fspath(file_of(self.path, segment.file)),
                     start=rows.start,
                     keys=[planned.keys.raw(row) for row in rows],
                     sizes=_pairs(columns["height"][stretch], columns["width"][stretch]),

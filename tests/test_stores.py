@@ -1,21 +1,30 @@
-"""The npy format, written by mmcache and read back by numpy alone."""
+"""The formats, written by mmcache and read back by numpy, h5py and zarr alone."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import time
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcache
-from mmcache.stores import ENDINGS, STORES, npy, store_for
-from mmcache.stores.npy import PAGE, NpyStore, npy_header
+from mmcache import stores
+from mmcache.stores import ENDINGS, STORES, store_for
+from mmcache.stores.contract import Store
+from mmcache.stores.frame import PAGE
+from mmcache.stores.hdf5 import Hdf5Store
+from mmcache.stores.npy import NpyStore, npy_header
 from mmcache.stores.payload import Flusher, allocated, opened, write_at, written
+from mmcache.stores.zarr import ZarrStore
 from mmcache.testing import StoreContract
 
 
@@ -33,21 +42,58 @@ class TestNpyStore(StoreContract):
         return np.load(path / f"{name}.npy", allow_pickle=False)
 
 
+class TestHdf5Store(StoreContract):
+    store = Hdf5Store()
+    ending = ".h5"
+
+    @staticmethod
+    def read(path, name):
+        with h5py.File(path) as file:
+            return file[name][()]
+
+
+class TestZarrStore(StoreContract):
+    store = ZarrStore()
+    ending = ".zarr"
+
+    @staticmethod
+    def read(path, name):
+        return zarr.open_array(path / name, mode="r")[...]
+
+
 def test_every_store_is_registered_and_has_an_ending():
-    made = {thing for thing in vars(npy).values() if hasattr(thing, "write_frame")}
-    assert made == set(STORES.values())
-    assert {name: store.name for name, store in STORES.items()} == {name: name for name in STORES}
+    made = {
+        thing
+        for file in Path(stores.__file__).parent.glob("*.py")
+        for thing in vars(importlib.import_module(f"mmcache.stores.{file.stem}")).values()
+        if isinstance(thing, type) and thing.__name__.endswith("Store") and thing is not Store
+        if thing.__module__.startswith("mmcache.")
+    }
+    assert made == {type(store_for("", name)) for name in STORES}
+    for name, registered in STORES.items():
+        store = store_for("", name)
+        assert (store.name, store.title) == (name, registered.title)
     assert set(ENDINGS.values()) == set(STORES)
 
 
-@pytest.mark.parametrize("path", ["a.mmc", "A.MMC", "in/.x/a.b.mmc"])
-def test_a_paths_ending_chooses_the_format(path):
-    assert store_for(path).name == "npy"
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a.mmc", "npy"),
+        ("A.MMC", "npy"),
+        ("in/.x/a.b.mmc", "npy"),
+        ("a.h5", "hdf5"),
+        ("a.HDF5", "hdf5"),
+        ("a.mmc.zarr/", "zarr"),
+    ],
+)
+def test_a_paths_ending_chooses_the_format(path, name):
+    assert store_for(path).name == name
 
 
 @pytest.mark.parametrize("path", ["a", "a.xyz", ".mmc", "mmc", "a.mmc.bak", ""])
 def test_an_unknown_ending_is_a_setting_error_that_tells_the_known_ones(path):
-    with pytest.raises(mmcache.SettingError, match=r"end the path in \.mmc"):
+    with pytest.raises(mmcache.SettingError, match=r"end the path in one of \.mmc"):
         store_for(path)
     assert store_for(path, "npy").name == "npy"
 

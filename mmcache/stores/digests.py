@@ -46,7 +46,11 @@ def file_frames(
 
     *records* are the rows ``(N, 4)`` in the order of their offsets.
     """
-    names = sorted({segment.file for one in arrays.values() for segment in one.segments})
+    if not path.is_dir():
+        (name,) = {segment.file for one in arrays.values() for segment in one.segments}
+        return {name: _file_frame(path, _records_in(name, arrays["pixels"], records))}
+    # All there are: of some formats a file may hold no array, but what the array is.
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     return {
         name: _file_frame(path / name, _records_in(name, arrays["pixels"], records))
         for name in names

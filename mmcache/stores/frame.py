@@ -5,8 +5,10 @@ Reading it needs no format's library; what it says is checked before it is belie
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,17 +22,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FRAME_FILE",
+    "GROUP_FILE",
+    "PAGE",
     "VERSION",
     "ArrayFrame",
     "FileFrame",
     "Frame",
     "Segment",
+    "file_of",
+    "in_group",
     "is_cache",
     "read_frame",
+    "signpost",
 ]
 
 VERSION = 1
 FRAME_FILE = "mmcache.json"
+GROUP_FILE = "zarr.json"
+PAGE = 4096
+"""Where data begin in a file, in bytes: on a page, so that payloads can share blocks."""
+
+_SIGNPOST = b"mmcache 1: one cache in one HDF5 file, whose frame begins at byte "
+_DIGITS = 19  # of any offset
 _LARGEST = 64 << 20  # bytes; a million class names and more
 _DTYPES = ("|u1", "<u2", "<u4", "<i4", "<i8")
 
@@ -82,6 +95,7 @@ class Frame:
     arrays: dict[str, ArrayFrame]
     files: dict[str, FileFrame]
     content: str = field(default="")
+    trailing: int = 0  # bytes of the frame itself, where it follows the data in their one file
 
     def to_bytes(self) -> bytes:
         """Return the document: canonical JSON, which ends in the digest of all that precedes."""
@@ -142,7 +156,11 @@ class Frame:
 def _sealed(plain: dict[str, Any]) -> bytes:
     body = json.dumps(plain, indent=1)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    return json.dumps(plain | {"sha256": digest}, indent=1).encode() + b"\n"
+    return _document(plain | {"sha256": digest})
+
+
+def _document(plain: Any) -> bytes:
+    return json.dumps(plain, indent=1).encode() + b"\n"
 
 
 def _array_to_json(one: ArrayFrame) -> dict[str, Any]:
@@ -205,6 +223,11 @@ def _whole(number: object) -> int:
     return number
 
 
+def file_of(path: Path, name: str) -> Path:
+    """Return where file *name* of the cache at *path* is: a cache of one file is that file."""
+    return path / name if path.is_dir() else path
+
+
 def is_cache(path: Path) -> bool:
     """Tell whether a whole cache stands at *path*, as far as its frame tells."""
     try:
@@ -228,10 +251,69 @@ def read_frame(path: Path) -> Frame:
         raise CacheNotFoundError(
             f"there is no cache at {path}: build one with mmcache.build(folder, {str(path)!r})"
         )
-    file = path / FRAME_FILE
-    if not path.is_dir() or not file.exists():
+    if not path.is_dir():
+        return _read_behind(path)
+    file = next((path / name for name in (FRAME_FILE, GROUP_FILE) if (path / name).exists()), None)
+    if file is None:
         raise DamagedCacheError(f"{path} is no cache of mmcache: it has no {FRAME_FILE}")
     status = file.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
         raise DamagedCacheError(f"{file} is no frame: not a plain file of a frame's size")
-    return Frame.from_bytes(file.read_bytes(), file)
+    document = file.read_bytes()
+    return Frame.from_bytes(
+        _out_of_group(document, file) if file.name == GROUP_FILE else document, file
+    )
+
+
+# Where a frame lies that has no file of its own ---------------------------------------------------
+
+
+def in_group(document: bytes) -> bytes:
+    """Return the metadata of a Zarr group that has a frame among its attributes."""
+    attributes = {"mmcache": json.loads(document)}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(group, indent=1).encode() + b"\n"
+
+
+def _out_of_group(metadata: bytes, where: Path) -> bytes:
+    """Return the frame among a Zarr group's attributes."""
+    try:
+        plain = json.loads(metadata)["attributes"]["mmcache"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DamagedCacheError(f"{where} is no cache of mmcache: it holds no frame") from error
+    document = _document(plain)
+    if in_group(document) != metadata:
+        raise DamagedCacheError(
+            f"{where} is not as it was written: it holds other things than its frame"
+        )
+    return document
+
+
+def signpost(offset: int) -> bytes:
+    """Return the page before a single file's data that tells where its frame begins."""
+    return b"%s%d\n" % (_SIGNPOST, offset) + bytes(PAGE - len(b"%s%d\n" % (_SIGNPOST, offset)))
+
+
+def _read_behind(path: Path) -> Frame:
+    """Read the frame behind the data of a single file; its first page tells where."""
+    with open(path, "rb", opener=_at_once) as file:  # Path.open takes no opener
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DamagedCacheError(f"{path} is no cache of mmcache: it is no plain file")
+        page = file.read(PAGE)
+        digits = page.removeprefix(_SIGNPOST).partition(b"\n")[0]
+        if not page.startswith(_SIGNPOST) or not digits.isdigit() or len(digits) > _DIGITS:
+            raise DamagedCacheError(f"{path} is no cache of mmcache: it does not begin as one")
+        offset = int(digits)
+        if page != signpost(offset):
+            raise DamagedCacheError(f"{path} is damaged: its first page is not as it was written")
+        file.seek(offset)
+        document = file.read(_LARGEST)
+    frame = Frame.from_bytes(document, path)
+    if [one.length for one in frame.files.values()] != [offset]:
+        raise DamagedCacheError(f"{path} is damaged: its frame is not where it was written")
+    return dataclasses.replace(frame, trailing=len(document))
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a FIFO would wait for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -5,6 +5,7 @@ Knows no format: a frame says which bytes are which array.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
@@ -16,6 +17,7 @@ from mmcache.errors import DamagedCacheError
 from mmcache.stores.payload import opened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,11 +39,14 @@ class Mapping:
     def __init__(self, path: Path, frame: Frame) -> None:
         self.path = path
         self.frame = frame
-        # A cache of one file in HDF5 is that file itself.
-        self._maps = {
-            name: _mapped(_inside(path, name) if path.is_dir() else path, one.length)
-            for name, one in frame.files.items()
-        }
+        used = {segment.file for one in frame.arrays.values() for segment in one.segments}
+        self._maps: dict[str, mmap.mmap] = {}
+        for name, one in frame.files.items():
+            # A cache of one file is that file itself, and its frame follows.
+            file = _inside(path, name) if path.is_dir() else path
+            with _checked(file, one.length + frame.trailing) as descriptor:
+                if name in used:
+                    self._maps[name] = mmap.mmap(descriptor, one.length, access=mmap.ACCESS_READ)
 
     def segments(self, name: str) -> list[NDArray[Any]]:
         """Return array *name* as flat, read-only arrays, a segment each."""
@@ -57,8 +62,9 @@ class Mapping:
     def array(self, name: str) -> NDArray[Any]:
         """Return array *name*, which lies in one segment, in its shape; its file is looked at."""
         self.check(name)
-        (flat,) = self.segments(name)
-        return flat.reshape(self.frame.arrays[name].shape)
+        one = self.frame.arrays[name]
+        flat = self.segments(name)[0] if one.segments else np.empty(0, one.dtype)
+        return flat.reshape(one.shape)
 
     def __contains__(self, name: str) -> bool:
         return name in self.frame.arrays
@@ -86,7 +92,9 @@ def _inside(path: Path, name: str) -> Path:
     return file
 
 
-def _mapped(path: Path, length: int) -> mmap.mmap:
+@contextlib.contextmanager
+def _checked(path: Path, length: int) -> Iterator[int]:
+    """Open a file of the cache, which must be a plain file of this length."""
     try:
         # Not through a link, and not waiting at a FIFO.
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -99,7 +107,7 @@ def _mapped(path: Path, length: int) -> mmap.mmap:
                     f"{path} has {status.st_size} bytes and was written with {length}: the cache"
                     " was not copied whole, or was changed; copy or build it again"
                 )
-            return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ)
+            yield descriptor
     except OSError as error:
         raise DamagedCacheError(
             f"{path} belongs to the cache and cannot be read: {error.strerror}"

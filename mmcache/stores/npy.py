@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcache.stores.frame import FRAME_FILE, Segment
+from mmcache.stores.frame import FRAME_FILE, PAGE, Segment
 from mmcache.stores.payload import allocated, written
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from mmcache.stores.frame import Frame
 
-__all__ = ["PAGE", "NpyStore"]
-
-PAGE = 4096
-"""Where the elements begin in each file, in bytes: on a page, so that payloads can share blocks."""
+__all__ = ["NpyStore"]
 
 _PRELUDE = 10  # magic, version and the length of what follows
 

@@ -1,0 +1,125 @@
+"""A Zarr v3 group: ``pixels`` in shards of uncompressed chunks, the other arrays a chunk each.
+
+zarr itself writes what describes an array; where the chunks lie in a shard is known before there is
+a payload, so that shards are framed when they are created and then filled as any other file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.storage import MemoryStore
+
+from mmcache.layout import CHUNK, elements
+from mmcache.stores.frame import GROUP_FILE, Segment, in_group
+from mmcache.stores.payload import allocated, opened, synced_directory, write_at, written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mmcache.stores.frame import Frame
+
+__all__ = ["MOST_SHARDS", "ZarrStore"]
+
+MOST_SHARDS = 256
+"""Each is a file, and a mapped file holds a descriptor."""
+
+_MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
+
+
+class ZarrStore:
+    """A directory that is a Zarr v3 group."""
+
+    name = "zarr"
+    title = "Zarr group"
+
+    def allocate(
+        self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], slab: int
+    ) -> list[Segment]:
+        """Create the shards; see :class:`mmcache.stores.contract.Store`."""
+        rest = shape[1:]  # a picture's own axes, where the recipe fixes them
+        row = elements(rest)
+        # One picture where all are alike; else short enough to read one without its neighbours.
+        chunk = 1 if rest else math.gcd(slab, CHUNK // dtype.itemsize)
+        shard = slab // row * max(1, -(-shape[0] // (slab // row * MOST_SHARDS)))
+        _describe(path / "pixels", dtype, shape, (chunk, *rest), (shard, *rest))
+        segments = []
+        for number, start in enumerate(range(0, shape[0], shard)):
+            rows = min(shard, shape[0] - start)
+            name = "/".join(["pixels", "c", str(number), *("0" for _ in rest)])
+            bytes_of = row * dtype.itemsize
+            _frame_shard(path / name, chunk * bytes_of, -(-rows // chunk), shard // chunk)
+            segments.append(Segment(name, 0, rows * bytes_of))
+        return segments
+
+    def write_arrays(
+        self, path: Path, arrays: Mapping[str, NDArray[Any]]
+    ) -> dict[str, list[Segment]]:
+        """Write an array in one chunk; see :class:`mmcache.stores.contract.Store`."""
+        segments: dict[str, list[Segment]] = {}
+        for name, array in arrays.items():
+            whole = tuple(max(1, edge) for edge in array.shape)
+            _describe(path / name, array.dtype, array.shape, whole, None)
+            segments[name] = []
+            if array.size:
+                file = "/".join([name, "c", *("0" for _ in array.shape)])
+                (path / file).parent.mkdir(parents=True, exist_ok=True)
+                written(path / file, [array])
+                segments[name] = [Segment(file, 0, array.nbytes)]
+        return segments
+
+    def write_frame(self, path: Path, frame: Frame) -> None:
+        """Write the group's attributes; see :class:`mmcache.stores.contract.Store`."""
+        for folder in path.rglob("*"):
+            if folder.is_dir():
+                synced_directory(folder)
+        written(path / GROUP_FILE, [in_group(frame.to_bytes())])
+
+
+def _describe(
+    path: Path,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+) -> None:
+    """Write what describes an array, as zarr would."""
+    described: dict[str, Any] = {}
+    zarr.create_array(
+        store=MemoryStore(described),
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
+        dtype=dtype,
+        compressors=None,
+        filters=None,
+        fill_value=0,
+        zarr_format=3,
+    )
+    path.mkdir(parents=True, exist_ok=True)
+    written(path / "zarr.json", [described["zarr.json"].to_bytes()])
+
+
+def _frame_shard(file: Path, chunk: int, used: int, chunks: int) -> None:
+    """Allocate a shard of *used* chunks of *chunk* bytes, followed by the index of all *chunks*.
+
+    Source: the Zarr v3 ``sharding_indexed`` codec with its index at the end: offset and length of
+    each chunk as little-endian uint64, then their CRC-32C.
+    """
+    index = np.full((chunks, 2), _MISSING, "<u8")
+    index[:used, 0] = np.arange(used) * chunk
+    index[:used, 1] = chunk
+    entries = index.tobytes()
+    tail = entries + google_crc32c.value(entries).to_bytes(4, "little")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    allocated(file, b"", used * chunk + len(tail))
+    with opened(file, os.O_RDWR) as descriptor:
+        write_at(descriptor, tail, used * chunk)
