@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmcache.batches import Batch
     from mmcache.cache import Cache
     from mmcache.cache import open_cache as open  # noqa: A004  # mmcache.open is its name
+    from mmcache.copying import convert, export
     from mmcache.errors import (
         BusyError,
         CacheNotFoundError,
@@ -71,6 +72,8 @@ __all__ = [
     "WorkerError",
     "apply",
     "build",
+    "convert",
+    "export",
     "open",
     "plan",
     "show",
@@ -91,6 +94,8 @@ _ELSEWHERE = {
     "Source": "sources",
     "apply": "images",
     "build": "ingest",
+    "convert": "copying",
+    "export": "copying",
     "open": "cache",
     "plan": "ingest",
     "show": "showing",

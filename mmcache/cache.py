@@ -286,7 +286,7 @@ class Cache:
     @property
     def nbytes(self) -> int:
         """The bytes of these pictures' pixels."""
-        if self._is_whole():
+        if self.is_whole:
             return self._files.frame.counts["pixel_bytes"]
         step = 1 << 16  # rows at a time, so that memory stays flat
         elements = sum(
@@ -295,7 +295,19 @@ class Cache:
         )
         return elements * self.recipe.dtype.itemsize
 
-    def _is_whole(self) -> bool:
+    @property
+    def checksums(self) -> NDArray[np.uint32]:
+        """CRC-32C of each picture's bytes: uint32 ``(N,)``."""
+        return self._column("checksums")
+
+    @property
+    def files(self) -> Mapping:
+        """The mapped files and their frame, for what works on a cache as a whole."""
+        return self._files
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all pictures of the cache at ``path``, in their order."""
         whole = range(self._files.frame.arrays["records"].shape[0])
         return isinstance(self._rows, range) and self._rows == whole
 
@@ -429,7 +441,7 @@ class Cache:
     # How it travels and shows itself ---------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
-        rows = None if self._is_whole() else self._rows
+        rows = None if self.is_whole else self._rows
         return _open_again, (str(self.path), self.fingerprint, rows)
 
     def facts(self) -> Facts:

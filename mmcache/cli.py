@@ -40,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_show(commands)
     _add_failures(commands)
+    _add_convert(commands)
+    _add_export(commands)
     return top
 
 
@@ -108,6 +110,46 @@ def _add_failures(commands: Any) -> None:
     command = _command(commands, "failures", does, _failures)
     command.add_argument("cache")
     command.add_argument("--json", action="store_true", help="print them as JSON")
+
+
+def _add_convert(commands: Any) -> None:
+    does = "write a cache, or rows of it, in another format; nothing is decoded"
+    command = _command(commands, "convert", does, _convert)
+    _add_copy(command, "where to write; the ending chooses the format: .mmc, .h5, .hdf5, .zarr")
+    command.add_argument("--store", help="the format, whatever the ending")
+    command.add_argument(
+        "--exist",
+        choices=("error", "overwrite"),
+        default="error",
+        help="what to do where a cache is there already (default: %(default)s)",
+    )
+
+
+def _add_export(commands: Any) -> None:
+    does = "write the pictures to a folder of image files, or to a compressed Zarr group"
+    command = _command(commands, "export", does, _export)
+    _add_copy(command, "a folder that is not there yet, or a path ending in .zarr")
+    command.add_argument(
+        "--format",
+        choices=("png", "jpeg", "zarr"),
+        help="of the files (default: png, or zarr where the path ends so)",
+    )
+    command.add_argument(
+        "--quality", type=int, default=95, help="of JPEG, 1 to 100 (default: %(default)s)"
+    )
+    command.add_argument(
+        "--compression",
+        choices=("zstd", "gzip", "blosc"),
+        default="zstd",
+        help="of Zarr (default: %(default)s)",
+    )
+
+
+def _add_copy(command: argparse.ArgumentParser, where: str) -> None:
+    command.add_argument("cache")
+    command.add_argument("path", help=where)
+    command.add_argument("rows", nargs="?", default=":", help="a row or a slice, as 100:124")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:
@@ -209,12 +251,32 @@ def _failures(given: argparse.Namespace) -> None:
     print(json.dumps(failures.to_json(), indent=1) if given.json else failures.to_text())
 
 
+def _convert(given: argparse.Namespace) -> None:
+    copy = mmcache.convert(
+        _part(given),
+        given.path,
+        store=given.store,
+        exist=given.exist,
+        progress=not given.quiet,
+    )
+    print(copy)
+
+
+def _export(given: argparse.Namespace) -> None:
+    part = _part(given)
+    where = mmcache.export(
+        part,
+        given.path,
+        format=given.format,
+        quality=given.quality,
+        compression=given.compression,
+        progress=not given.quiet,
+    )
+    print(f"{counted(len(part), 'picture')} in {printable(os.fsencode(where))}")
+
+
 def _show(given: argparse.Namespace) -> None:
-    cache = mmcache.open(given.cache)
-    index = _rows(given.rows)
-    part = cache[[index]] if isinstance(index, int) else cache[index]
-    if not len(part):
-        raise SettingError(f"rows {given.rows} are none of the {len(cache)} in {given.cache}")
+    part = _part(given)
     if given.columns < 1 or given.edge < 1:
         raise SettingError("--columns and --edge are at least 1")
     sheet = mmcache.show(part, columns=given.columns, edge=given.edge)
@@ -223,6 +285,16 @@ def _show(given: argparse.Namespace) -> None:
     except ValueError as error:
         raise SettingError(f"--out {given.out}: {error}; end it in .png or .jpg") from error
     print(f"{min(len(part), 96)} of {len(part)} pictures in {given.out}")
+
+
+def _part(given: argparse.Namespace) -> mmcache.Cache:
+    """Open the cache and return the rows of it that are meant."""
+    cache = mmcache.open(given.cache)
+    index = _rows(given.rows)
+    part = cache[[index]] if isinstance(index, int) else cache[index]
+    if not len(part):
+        raise SettingError(f"rows {given.rows} are none of the {len(cache)} in {given.cache}")
+    return part
 
 
 def _rows(text: str) -> int | slice:

@@ -7,7 +7,6 @@ path, a description of the source and numbers, and write at offsets that never o
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -22,18 +21,18 @@ from PIL import features
 
 from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
+from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.geometry import Size
 from mmcache.images import decode, unreadable
 from mmcache.layout import SLAB
-from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
+from mmcache.records import COLUMNS, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
-from mmcache.stores.digests import content_digest, file_frames
-from mmcache.stores.frame import ArrayFrame, Frame, file_of
+from mmcache.stores.frame import file_of, segment_at
 from mmcache.stores.payload import Flusher, opened, write_at
 from mmcache.workers import results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -66,14 +65,14 @@ def no_room(where: Path, needed: int) -> NoSpaceError:
 
 
 @contextmanager
-def room_for(planned: Plan, where: Path) -> Iterator[None]:
-    """Turn a disk that is full, while *planned* is written, into :class:`NoSpaceError`."""
+def room_for(needed: int, where: Path) -> Iterator[None]:
+    """Turn a disk that is full, while *needed* bytes are written, into :class:`NoSpaceError`."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise no_room(where, planned.nbytes) from error
+        raise no_room(where, needed) from error
 
 
 def nothing_readable(source: Source, failures: Failures) -> SourceError:
@@ -200,7 +199,7 @@ class Filling:
         source = planned.source or self.source
         slab_bytes = planned.slab * item
         for slab in planned.slabs:
-            segment, base = _segment_of(self.segments, slab.number * slab_bytes)
+            segment, base = segment_at(self.segments, slab.number * slab_bytes)
             for rows in _spans_of(slab.rows, columns):
                 stretch = slice(rows.start, rows.stop)
                 offsets = planned.records[stretch, OFFSET] * item - slab.number * slab_bytes + base
@@ -219,39 +218,14 @@ class Filling:
     def finish(self) -> None:
         """Write the other arrays and, when all is on disk, the frame."""
         planned = self.plan
-        arrays = self._arrays()
-        segments = self.store.write_arrays(self.path, arrays)
-        records = arrays["records"]
-        frames = {
-            name: ArrayFrame(
-                dtype=array.dtype.str,
-                shape=array.shape,
-                segments=tuple(segments[name]),
-                sha256=hashlib.sha256(array.data).hexdigest(),
-            )
-            for name, array in arrays.items()
-        }
-        frames["pixels"] = ArrayFrame(
-            planned.recipe.dtype.str, planned.pixels, tuple(self.segments)
-        )
-        counts = {
-            "rows": len(records),
-            "failures": len(arrays["failure_stages"]),
-            "pixel_bytes": int(np.prod(records[:, HEIGHT:], axis=1).sum())
-            * planned.recipe.dtype.itemsize,
-        }
-        frame = Frame(
-            store=self.store.name,
-            recipe=planned.recipe.to_json(),
-            libraries=_libraries(),
-            counts=counts,
+        write_index(
+            self.store,
+            self.path,
+            Payload(planned.recipe, planned.pixels, planned.slab, self.segments),
+            self._arrays(),
             classes=planned.classes,
-            slab=planned.slab,
-            arrays=frames,
-            files=file_frames(self.path, frames, records),
-            content=content_digest(planned.recipe.fingerprint, planned.classes, frames),
+            libraries=_libraries(),
         )
-        self.store.write_frame(self.path, frame)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return every array but ``pixels``: the rows of the pictures that succeeded."""
@@ -265,33 +239,19 @@ class Filling:
                 raise nothing_readable(self.source, self._all_failures())
             keys = planned.keys.take(kept).packed()
             order = None if order is None else key_order(keys)
-        failures = self._all_failures()
         columns = planned.columns | {
             "content_hash": self.hashes,
             "flags": np.zeros(len(planned), np.uint8),
         }
-        arrays: dict[str, NDArray[Any] | None] = {
-            "records": planned.records[kept],
-            "checksums": self.checksums[kept],
-            "keys": keys.blob,
-            "key_offsets": keys.offsets,
-            "key_order": order,
-            "labels": None if planned.labels is None else planned.labels[kept],
-            **{
-                name: columns[name][kept].astype(dtype, copy=False)
-                for name, dtype in COLUMNS.items()
-            },
-            "failure_keys": failures.keys.blob,
-            "failure_key_offsets": failures.keys.offsets,
-            "failure_stages": failures.stages,
-            "failure_reasons": failures.reasons.blob,
-            "failure_reason_offsets": failures.reasons.offsets,
-        }
-        return {
-            name: np.ascontiguousarray(one, one.dtype.newbyteorder("<"))
-            for name, one in arrays.items()
-            if one is not None
-        }
+        return index_arrays(
+            records=planned.records[kept],
+            checksums=self.checksums[kept],
+            keys=keys,
+            key_order=order,
+            labels=None if planned.labels is None else planned.labels[kept],
+            columns={name: columns[name][kept] for name in COLUMNS},
+            failures=self._all_failures(),
+        )
 
     def _all_failures(self) -> Failures:
         here = ((self.plan.keys.raw(row), "decode", reason) for row, reason in self.failures)
@@ -313,15 +273,6 @@ def _spans_of(rows: range, columns: dict[str, NDArray[Any]]) -> Iterator[range]:
             start, total = row, 0
         total += count
     yield range(start, rows.stop)
-
-
-def _segment_of(segments: Iterable[Segment], position: int) -> tuple[Segment, int]:
-    """Return the segment in which a byte of the payload lies, and its offset in the file."""
-    for segment in segments:
-        if position < segment.length:
-            return segment, segment.offset + position
-        position -= segment.length
-    raise AssertionError("a slab outside the payload")
 
 
 def _libraries() -> dict[str, str]:

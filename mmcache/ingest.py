@@ -28,8 +28,7 @@ from mmcache.recipe import Mode, Recipe, Resample
 from mmcache.records import printable
 from mmcache.sources import Folder, Source, source_of
 from mmcache.stores import store_for
-from mmcache.stores.frame import is_cache
-from mmcache.stores.publishing import Work
+from mmcache.stores.publishing import Work, destination_of, refuse_foreign
 from mmcache.workers import checked_executor, executor_of, worker_count
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def plan(
         upscale=upscale, multiple_of=multiple_of,
     )  # fmt: skip
     checked_executor(executor)
-    where = None if path is None else _destination(path)
+    where = None if path is None else destination_of(path)
     free = None if where is None else shutil.disk_usage(where.parent).free
     found = source_of(source)
     if where is not None:
@@ -189,7 +188,7 @@ def build(
             f"{found!r} cannot be described, so that other processes cannot read it:"
             ' pass executor="threads"'
         )
-    where = _destination(path)
+    where = destination_of(path)
     _check_apart(found, where)
     if (standing := _standing(where, exist, recipe, found)) is not None:
         return standing
@@ -203,9 +202,9 @@ def build(
             _refuse_hopeless(planned, found, on_error)
             _check_room(planned, where)
             filling = Filling(planned, found, form, work.content, on_error)
-            with room_for(planned, where), progress_of(progress, "pictures") as show:
+            with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
-        with room_for(planned, where):
+        with room_for(planned.nbytes, where):
             filling.finish()
         work.publish()
     cache = open_cache(where)
@@ -220,17 +219,6 @@ def build(
 
 
 # Before a byte is written ------------------------------------------------------------------------
-
-
-def _destination(path: str | os.PathLike[str]) -> Path:
-    """Return where a cache of this path is built: absolute, and behind any link."""
-    where = Path(os.path.realpath(path))
-    if not where.parent.is_dir():
-        raise DestinationError(
-            f"{os.fspath(path)} cannot be built: there is no folder {where.parent}; create it, or"
-            " mend the path"
-        )
-    return where
 
 
 def _check_apart(source: Source, where: Path) -> None:
@@ -252,11 +240,7 @@ def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cach
     """Return the cache at the destination where it is what was asked for."""
     if not os.path.lexists(where):
         return None
-    if not is_cache(where):
-        raise DestinationError(
-            f"{where} exists and is no cache of this mmcache, so that it is not overwritten: build"
-            " to another path, or move it away"
-        )
+    refuse_foreign(where)
     if exist == "error":
         raise DestinationError(f'{where} exists, and exist="error" was asked for')
     if exist == "overwrite":

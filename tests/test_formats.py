@@ -187,7 +187,7 @@ def test_overwriting_in_place_and_changing_the_format_of_a_path_work(photos, tmp
     settings = {"progress": False, "exist": "overwrite"}
     with pytest.warns(mmcache.PicturesSkippedWarning):
         first = mmcache.build(photos, path, size=32, progress=False)
-        again = mmcache.build(photos, path, size=32, progress=False)
+    again = mmcache.build(photos, path, size=32, progress=False)
     with pytest.warns(mmcache.PicturesSkippedWarning):
         other = mmcache.build(photos, path, size=16, store="npy", **settings)
     assert again.fingerprint == first.fingerprint

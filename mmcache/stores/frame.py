@@ -18,6 +18,7 @@ import numpy as np
 from mmcache.errors import CacheNotFoundError, DamagedCacheError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "in_group",
     "is_cache",
     "read_frame",
+    "segment_at",
     "signpost",
 ]
 
@@ -226,6 +228,15 @@ def _whole(number: object) -> int:
 def file_of(path: Path, name: str) -> Path:
     """Return where file *name* of the cache at *path* is: a cache of one file is that file."""
     return path / name if path.is_dir() else path
+
+
+def segment_at(segments: Iterable[Segment], position: int) -> tuple[Segment, int]:
+    """Return the segment in which a byte of an array lies, and its offset in the file."""
+    for segment in segments:
+        if position < segment.length:
+            return segment, segment.offset + position
+        position -= segment.length
+    raise IndexError(f"byte {position} is behind the last segment")
 
 
 def is_cache(path: Path) -> bool:

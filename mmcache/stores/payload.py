@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,9 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["Flusher", "allocated", "opened", "synced_directory", "write_at", "written"]
+__all__ = [
+    "Flusher",
+    "allocated",
+    "copied",
+    "free_bytes",
+    "opened",
+    "synced_directory",
+    "write_at",
+    "written",
+]
 
 _BINARY = getattr(os, "O_BINARY", 0)
+_PIECE = 1 << 20  # bytes copied at a time
 _CHUNK = 64 << 20  # bytes given to one write: some systems refuse more than 2 GiB
 
 
@@ -68,6 +80,38 @@ def synced_directory(path: str | os.PathLike[str]) -> None:
     if os.name == "posix":
         with opened(path, os.O_RDONLY) as descriptor:
             os.fsync(descriptor)
+
+
+def copied(source: Path, start: int, target: Path, to: int, length: int) -> None:
+    """Copy *length* bytes between files, sharing blocks where the file system can."""
+    with opened(source, os.O_RDONLY) as here, opened(target, os.O_RDWR) as there:
+        while length:
+            done = _copied_inside(here, start, there, to, length)
+            if not done:
+                os.lseek(here, start, os.SEEK_SET)
+                piece = os.read(here, min(length, _PIECE))
+                if not piece:
+                    raise OSError(errno.EIO, "a file ended while it was copied", os.fspath(source))
+                write_at(there, piece, to)
+                done = len(piece)
+            start, to, length = start + done, to + done, length - done
+
+
+def _copied_inside(here: int, start: int, there: int, to: int, length: int) -> int:
+    """Let the kernel copy, and return how many bytes it did; 0 where it cannot."""
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    try:
+        return os.copy_file_range(here, there, length, start, to)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        return 0
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that may still be written to the file system of *folder*."""
+    return shutil.disk_usage(folder).free
 
 
 class Flusher:

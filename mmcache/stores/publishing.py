@@ -9,18 +9,19 @@ import hashlib
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
-from mmcache.errors import BusyError
+from mmcache.errors import BusyError, DestinationError
+from mmcache.stores.frame import is_cache
 from mmcache.stores.payload import synced_directory
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
-__all__ = ["Work", "work_path"]
+__all__ = ["Work", "destination_of", "refuse_foreign", "work_path"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -31,6 +32,26 @@ def work_path(destination: Path) -> Path:
     """Return the neighbour in which *destination* is built: its name is always short."""
     digest = hashlib.sha256(os.fsencode(destination.name)).hexdigest()
     return destination.parent / f".mmcache-{digest[:12]}"
+
+
+def destination_of(path: str | os.PathLike[str]) -> Path:
+    """Return where a cache of this path is built: absolute, and behind any link."""
+    where = Path(os.path.realpath(path))
+    if not where.parent.is_dir():
+        raise DestinationError(
+            f"{os.fspath(path)} cannot be built: there is no folder {where.parent}; create it, or"
+            " mend the path"
+        )
+    return where
+
+
+def refuse_foreign(where: Path) -> None:
+    """Raise :class:`DestinationError` where something stands that is no cache."""
+    if not is_cache(where):
+        raise DestinationError(
+            f"{where} exists and is no cache of this mmcache, so that it is not overwritten: build"
+            " to another path, or move it away"
+        )
 
 
 class Work:
