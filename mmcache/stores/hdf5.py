@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from mmcache.stores.frame import PAGE, Segment, signpost
-from mmcache.stores.payload import allocated, opened, write_at
+from mmcache.stores.payload import allocated, opened, synced, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,12 +61,12 @@ class Hdf5Store:
             for name, array in arrays.items():
                 if array.nbytes:
                     write_at(descriptor, array, segments[name].offset)
-            os.fsync(descriptor)
         return {name: [segments[name]] for name in arrays}
 
     def write_frame(self, path: Path, frame: Frame) -> None:
         """Write the frame behind the data; see :class:`mmcache.stores.contract.Store`."""
         document = frame.to_bytes()
+        synced(path)
         with opened(path, os.O_RDWR) as descriptor:
             write_at(descriptor, document, self._end)
             os.ftruncate(descriptor, self._end + len(document))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcache.stores.frame import FRAME_FILE, PAGE, Segment
-from mmcache.stores.payload import allocated, written
+from mmcache.stores.payload import allocated, synced, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,9 @@ class NpyStore:
 
     def write_frame(self, path: Path, frame: Frame) -> None:
         """Write ``mmcache.json``; see :class:`mmcache.stores.contract.Store`."""
+        synced(path)
         written(path / FRAME_FILE, [frame.to_bytes()])
+        synced(path / FRAME_FILE)
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

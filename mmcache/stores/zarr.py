@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 
 from mmcache.layout import CHUNK, elements
 from mmcache.stores.frame import GROUP_FILE, Segment, in_group
-from mmcache.stores.payload import allocated, opened, synced_directory, write_at, written
+from mmcache.stores.payload import allocated, opened, synced, write_at, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,10 +78,9 @@ class ZarrStore:
 
     def write_frame(self, path: Path, frame: Frame) -> None:
         """Write the group's attributes; see :class:`mmcache.stores.contract.Store`."""
-        for folder in path.rglob("*"):
-            if folder.is_dir():
-                synced_directory(folder)
+        synced(path)
         written(path / GROUP_FILE, [in_group(frame.to_bytes())])
+        synced(path / GROUP_FILE)
 
 
 def _describe(
