@@ -19,7 +19,7 @@ from mmcache.layout import CHUNK, laid_out
 from mmcache.progress import Progress, progress_of
 from mmcache.records import OFFSET, Failures, key_order, printable
 from mmcache.sheet import as_image
-from mmcache.stores import store_for
+from mmcache.stores import ENDINGS, store_for
 from mmcache.stores.frame import Segment, file_of
 from mmcache.stores.payload import copied, free_bytes, opened, write_at
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign
@@ -246,7 +246,7 @@ def export(
     """
     kind = format or ("zarr" if Path(path).suffix.lower() == ".zarr" else "png")
     pictures = cache if isinstance(cache, Cache) else open_cache(cache)
-    _check_export(kind, quality, compression, pictures)
+    _check_export(kind, Path(path), quality, compression, pictures)
     where = destination_of(path)
     if os.path.lexists(where):
         raise DestinationError(f"{where} exists, and an export overwrites nothing: say a new path")
@@ -267,9 +267,17 @@ def export(
     return where
 
 
-def _check_export(kind: str, quality: int, compression: str, cache: Cache) -> None:
+def _check_export(kind: str, path: Path, quality: int, compression: str, cache: Cache) -> None:
     if kind not in _KINDS:
         raise SettingError(f"format={kind!r} is not one of {', '.join(_KINDS)}")
+    ending = path.suffix.lower()
+    if kind == "zarr" and ending != ".zarr":
+        raise SettingError(f"{path} does not end in .zarr, as an export of format zarr does")
+    if kind != "zarr" and ending in ENDINGS:
+        raise SettingError(
+            f"{path} ends as a cache does, and would be a folder of {kind} files: say another"
+            " name, or mmcache.convert for a cache"
+        )
     if compression not in COMPRESSIONS:
         raise SettingError(f"compression={compression!r} is not one of {', '.join(COMPRESSIONS)}")
     if type(quality) is not int or not 1 <= quality <= _BEST:

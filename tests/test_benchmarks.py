@@ -14,6 +14,8 @@ TINY = {
     "bench_build": ["--painted=8", "--size=64", "--rounds=2"],
     "bench_read": ["--painted=8", "--size=64", "--rounds=2", "--rows=2000", "--reads=100",
                    "--opens=1"],
+    "bench_formats": ["--painted=8", "--size=64", "--rounds=1", "--hand-rounds=1",
+                      "--read-rounds=2", "--reads=100", "--hand-reads=5"],
     "bench_memory": ["--painted=8", "--few=20", "--many=60", "--files=6", "--rounds=1"],
 }  # fmt: skip
 
@@ -21,6 +23,7 @@ ROWS = {
     "bench_pixels": ["minimum", "pictures under 40 dB", "full decode", "what mmcache does"],
     "bench_build": ["bare loop, 1 thread", "build, serial", "build, 2 processes", "checksums"],
     "bench_read": ["bare loop over lists", "`cache[key]`", "`cache.batch` of 8", "opening, ms"],
+    "bench_formats": ["npy", "hdf5", "zarr, one (1 shard)", "zarr, a picture a chunk", "vlen"],
     "bench_memory": ["plan 20", "plan 60", "build 20", "build 60"],
 }
 

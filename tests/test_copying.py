@@ -209,14 +209,17 @@ def test_a_compressed_zarr_has_the_same_pictures(built, tmp_path, recipe, compre
         ({"format": "gif"}, "format='gif' is not one of"),
         ({"quality": 0}, "quality=0"),
         ({"compression": "rar"}, "compression='rar'"),
+        ({"format": "zarr"}, "does not end in .zarr"),
     ],
 )
 def test_nonsense_is_one_sentence_and_nothing_written(built, tmp_path, settings, sentence):
     cache = built("a.mmc", size=32)
     with pytest.raises(mmcache.SettingError, match=sentence):
         mmcache.export(cache, tmp_path / "out", progress=False, **settings)
+    with pytest.raises(mmcache.SettingError, match="ends as a cache does"):
+        mmcache.export(cache, tmp_path / "out.h5", progress=False)
     with pytest.raises(mmcache.DestinationError, match="overwrites nothing"):
-        mmcache.export(cache, cache.path, progress=False)
+        mmcache.export(cache, tmp_path, progress=False)
     assert {one.name for one in tmp_path.iterdir()} == {"a.mmc"}
 
 

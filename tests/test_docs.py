@@ -2,6 +2,7 @@
 
 import argparse
 import doctest
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -32,6 +33,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 MOST_NOT_RUN = 1
+FORMATS = {"mmc": "numpy", "h5": "h5py", "zarr": "zarr"}
 
 
 def blocks(page, kind):
@@ -65,7 +67,8 @@ def photos(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_the_code_of_every_page_runs_from_top_to_bottom(page):
     if page == "docs/format.md":
-        build_quietly()
+        for ending in FORMATS:
+            build_quietly(ending)
     names = {"__name__": "page"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mmcache.PicturesSkippedWarning)
@@ -89,9 +92,9 @@ def is_run(mark):
             raise AssertionError(f"what does the comment {mark!r} before a block mean?")
 
 
-def build_quietly():
+def build_quietly(ending="mmc"):
     with pytest.warns(mmcache.PicturesSkippedWarning):
-        return mmcache.build("photos", "photos.mmc", progress=False)
+        return mmcache.build("photos", f"photos.{ending}", progress=False)
 
 
 class TestTheTutorialsOwnSource(SourceContract):
@@ -105,9 +108,14 @@ class TestTheTutorialsOwnSource(SourceContract):
 
 
 @pytest.mark.usefixtures("photos")
-def test_bare_numpy_reads_with_the_formats_snippet_what_mmcache_reads():
-    cache = build_quietly()
-    code = next(code for _, mark, code in blocks("docs/format.md", "python") if not mark)
+@pytest.mark.parametrize(("ending", "library"), FORMATS.items())
+def test_bare_libraries_read_with_the_formats_snippets_what_mmcache_reads(ending, library):
+    cache = build_quietly(ending)
+    (code,) = (
+        code
+        for _, mark, code in blocks("docs/format.md", "python")
+        if not mark and f"import {library}" in code
+    )
     assert len(code.splitlines()) <= 5
     assert "mmcache" not in code
     names = {}
@@ -116,18 +124,43 @@ def test_bare_numpy_reads_with_the_formats_snippet_what_mmcache_reads():
 
 
 @pytest.mark.usefixtures("photos")
-def test_the_formats_page_names_every_file_and_every_member_of_the_frame():
+def test_the_formats_page_names_every_array_and_every_member_of_the_frame():
     cache = build_quietly()
     # In this order the keys need an index, which a folder's do not.
     listed = mmcache.build(["photos/dogs/002.jpg", "photos/cats/000.jpg"], "few.mmc")
+    frames = [json.loads((one.path / "mmcache.json").read_text()) for one in (cache, listed)]
     page = (ROOT / "docs/format.md").read_text(encoding="utf-8")
-    for one in (cache, listed):
-        assert not [file.name for file in one.path.iterdir() if f"`{file.name}`" not in page]
-    frame = json.loads((cache.path / "mmcache.json").read_text())
-    described = re.findall(
-        r"^\| `(\w+)`(?:, `(\w+)`)? \|", page.split("**The frame**")[1], re.MULTILINE
+    arrays, members = (
+        [
+            name
+            for names in re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", part, re.MULTILINE)
+            for name in names
+            if name
+        ]
+        for part in page.split("**The frame**")
     )
-    assert [name for names in described for name in names if name] == list(frame)
+    assert set(arrays) == {name for frame in frames for name in frame["arrays"]}
+    assert members == list(frames[0])
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("ending", FORMATS)
+def test_the_formats_page_tells_where_each_frame_lies(ending):
+    path = build_quietly(ending).path
+    if ending == "mmc":
+        frame = json.loads((path / "mmcache.json").read_bytes())
+    elif ending == "zarr":
+        frame = json.loads((path / "zarr.json").read_bytes())["attributes"]["mmcache"]
+    else:
+        whole = path.read_bytes()
+        line, _, zeros = whole[:4096].partition(b"\n")
+        page = (ROOT / "docs/format.md").read_text(encoding="utf-8")
+        assert f"`{line.decode().rpartition(' ')[0]} N`" in page
+        assert not any(zeros)
+        frame = json.loads(whole[int(line.rpartition(b" ")[2]) :])
+    sealed = frame.pop("sha256")
+    assert sealed == hashlib.sha256(json.dumps(frame, indent=1).encode()).hexdigest()
+    assert frame["format"] == "mmcache"
 
 
 def test_blocks_that_are_not_run_are_rare():

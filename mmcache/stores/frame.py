@@ -312,6 +312,11 @@ def _read_behind(path: Path) -> Frame:
             raise DamagedCacheError(f"{path} is no cache of mmcache: it is no plain file")
         page = file.read(PAGE)
         digits = page.removeprefix(_SIGNPOST).partition(b"\n")[0]
+        if page.startswith(b"mmcache ") and not page.startswith(b"mmcache %d:" % VERSION):
+            raise DamagedCacheError(
+                f"{path} has another format version than {VERSION}, which this mmcache reads:"
+                " upgrade mmcache to open it"
+            )
         if not page.startswith(_SIGNPOST) or not digits.isdigit() or len(digits) > _DIGITS:
             raise DamagedCacheError(f"{path} is no cache of mmcache: it does not begin as one")
         offset = int(digits)

@@ -16,6 +16,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from mmcache.layout import CHUNK, elements
+from mmcache.records import COLUMNS
 from mmcache.stores.frame import GROUP_FILE, Segment, in_group
 from mmcache.stores.payload import allocated, opened, synced, write_at, written
 
@@ -32,6 +33,7 @@ __all__ = ["MOST_SHARDS", "ZarrStore"]
 MOST_SHARDS = 256
 """Each is a file, and a mapped file holds a descriptor."""
 
+_OF_ROWS = {"records", "checksums", "key_order", "labels", *COLUMNS}
 _MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
 
 
@@ -101,10 +103,19 @@ def _describe(
         compressors=None,
         filters=None,
         fill_value=0,
+        dimension_names=_dimensions(path.name, len(shape)),
         zarr_format=3,
     )
     path.mkdir(parents=True, exist_ok=True)
     written(path / "zarr.json", [described["zarr.json"].to_bytes()])
+
+
+def _dimensions(name: str, count: int) -> tuple[str, ...]:
+    """Name an array's axes, as xarray asks: arrays that share a name share a length."""
+    if name == "pixels":
+        return ("slot", "y", "x", "channel") if count > 1 else ("element",)
+    first = "row" if name in _OF_ROWS else f"{name}_index"
+    return (first, *(f"{name}_field" for _ in range(count - 1)))
 
 
 def _frame_shard(file: Path, chunk: int, used: int, chunks: int) -> None:
