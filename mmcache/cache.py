@@ -83,6 +83,7 @@ class Cache:
         "__weakref__",
         "_channels",
         "_due",
+        "_dues",
         "_files",
         "_flat",
         "_flats",
@@ -102,6 +103,7 @@ class Cache:
         self._files = files
         self._flats = files.segments("pixels")
         self._flat = self._flats[0] if len(self._flats) == 1 else None
+        self._dues = [0.0] * len(self._flats)
         self._rows = range(frame.arrays["records"].shape[0]) if rows is None else rows
         # Rows that follow one another need no look into a list of rows: they are their own records.
         records = files.array("records")
@@ -163,6 +165,8 @@ class Cache:
             if end > offset:
                 picture: NDArray[Any] = flat[offset:end].reshape(height, width, channels)
                 return picture
+        except DamagedCacheError:
+            raise
         except (IndexError, ValueError, OverflowError):
             pass
         raise DamagedCacheError(
@@ -171,12 +175,17 @@ class Cache:
 
     def _in_segment(self, offset: int) -> tuple[NDArray[Any], int]:
         """Return the segment in which an element of the payload lies, and its place there."""
-        # All segments but the last are equally long.
+        # All segments but the last are equally long. Each is a file that may be cut.
         number, place = divmod(offset, len(self._flats[0]))
+        if monotonic() > self._dues[number]:
+            self._files.check_segment("pixels", number)
+            self._dues[number] = monotonic() + _LOOK_AGAIN
         return self._flats[number], place
 
     def _look(self) -> None:
-        self._files.check("records", "pixels")
+        self._files.check("records")
+        if self._flat is not None:
+            self._files.check("pixels")
         self._due = monotonic() + _LOOK_AGAIN
 
     def _any(self, index: Any) -> NDArray[Any] | Cache:

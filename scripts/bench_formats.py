@@ -111,12 +111,12 @@ def in_each_format(photos: Path, work: Path, recipe: mmcache.Recipe) -> dict[str
         store: _build(photos, work / f"cache{ENDING_OF[store]}", recipe)
         for store in ("npy", "hdf5")
     }
-    for name, slab, most in (
-        ("one", layout.SLAB, 1),
-        ("some", layout.SLAB, zarr_store.MOST_SHARDS),
-        ("many", SMALL_SLAB, zarr_store.MOST_SHARDS),
+    for name, slab, shard in (
+        ("one", layout.SLAB, zarr_store.SHARD),
+        ("some", layout.SLAB, 1),
+        ("many", SMALL_SLAB, 1),
     ):
-        with _shards_of(slab, most):
+        with _shards_of(slab, shard):
             cache = _build(photos, work / f"{name}.zarr", recipe)
         shards = sum(file.is_file() for file in (cache.path / "pixels" / "c").rglob("*"))
         caches[f"zarr, {name} ({shards} shard{'s' * (shards > 1)})"] = cache
@@ -127,14 +127,14 @@ def in_each_format(photos: Path, work: Path, recipe: mmcache.Recipe) -> dict[str
 
 
 @contextlib.contextmanager
-def _shards_of(slab: int, most: int) -> Iterator[None]:
-    """Have shards of at least *slab* bytes, and at *most* so many."""
-    usual = layout.SLAB, zarr_store.MOST_SHARDS
-    layout.SLAB, zarr_store.MOST_SHARDS = slab, most
+def _shards_of(slab: int, shard: int) -> Iterator[None]:
+    """Have slabs of at least *slab* bytes, and shards of at least *shard*."""
+    usual = layout.SLAB, zarr_store.SHARD
+    layout.SLAB, zarr_store.SHARD = slab, shard
     try:
         yield
     finally:
-        layout.SLAB, zarr_store.MOST_SHARDS = usual
+        layout.SLAB, zarr_store.SHARD = usual
 
 
 def reads(caches: dict[str, mmcache.Cache], count: int, rounds: int) -> str:
@@ -176,7 +176,7 @@ def many(caches: dict[str, mmcache.Cache], rounds: int) -> str:
     )
     arrays = take_turns(
         {name: functools.partial(np.asarray, cache) for name, cache in caches.items()},
-        max(1, rounds // 5),
+        rounds,
     )
     return "\n\n".join(
         [
@@ -210,12 +210,12 @@ def _beside_npy(title: str, taken: dict[str, list[Spent]], count: int, unit: str
 
 # By hand -----------------------------------------------------------------------------------------
 
-Hand = "Callable[[Path, Path], Callable[[int], NDArray[Any]]]"
-"""Writes the pictures of a folder to a path; returns what reads the picture at a row."""
-
 
 def by_hand(recipe: mmcache.Recipe) -> dict[str, Any]:
-    """Return what people write who have no mmcache, by a name."""
+    """Return what people write who have no mmcache, by a name.
+
+    Each takes a folder and a path, writes the pictures, and returns what reads the one at a row.
+    """
     if recipe.shape is None:
         return {"h5py, a vlen dataset": functools.partial(_h5py_vlen, recipe)}
     return {

@@ -79,6 +79,7 @@ def built(source: Path | list[Path], path: Path, **recipe: Any) -> mmcache.Cache
         mock.patch.object(mmcache.layout, "SLAB", SLAB),
         mock.patch.object(mmcache.layout, "CHUNK", CHUNK),
         mock.patch.object(mmcache.stores.zarr, "CHUNK", CHUNK),
+        mock.patch.object(mmcache.stores.zarr, "SHARD", 1),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", mmcache.PicturesSkippedWarning)

@@ -33,6 +33,7 @@ def small_slabs(monkeypatch):
     monkeypatch.setattr(layout, "CHUNK", 1 << 10)
     monkeypatch.setattr(zarr_store, "CHUNK", 1 << 10)
     monkeypatch.setattr(zarr_store, "MOST_SHARDS", 4)
+    monkeypatch.setattr(zarr_store, "SHARD", 1)
     monkeypatch.setattr(copying, "_PIECE", 10_000)
 
 

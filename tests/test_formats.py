@@ -42,6 +42,7 @@ def three(request, photos, tmp_path_factory):
         patch.setattr(layout, "CHUNK", 1 << 10)
         patch.setattr(zarr_store, "CHUNK", 1 << 10)
         patch.setattr(zarr_store, "MOST_SHARDS", 4)
+        patch.setattr(zarr_store, "SHARD", 1)
         with pytest.warns(mmcache.PicturesSkippedWarning):
             return {
                 ending: mmcache.build(
@@ -206,3 +207,39 @@ def test_a_file_that_is_no_cache_is_refused_and_never_overwritten(photos, tmp_pa
     with pytest.raises(mmcache.DestinationError, match="is no cache"):
         mmcache.build(photos, path, exist="overwrite", progress=False)
     assert path.read_bytes() == kept
+
+
+CUT = """
+import os, sys, time
+import mmcache
+cache = mmcache.open(sys.argv[1])
+for picture in cache:
+    picture.sum()
+file = sys.argv[2]
+os.truncate(file, 10)
+time.sleep(0.01)
+seen = 0
+for row in range(len(cache)):
+    try:
+        cache[row].sum()
+        seen += 1
+    except mmcache.DamagedCacheError as error:
+        assert "was cut while it was open" in str(error), error
+print(seen, len(cache))
+"""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_cut_under_an_open_cache_is_an_error_at_the_pictures_in_it_alone(
+    three, tmp_path, ending
+):
+    copy = mmcache.convert(three[ending], tmp_path / f"c.{ending}", progress=False)
+    file = copy._files.frame.arrays["pixels"].segments[-1].file
+    path = copy.path / file if copy.path.is_dir() else copy.path
+    ran = subprocess.run(
+        [sys.executable, "-c", CUT, copy.path, path], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr  # and never by a signal
+    seen, length = map(int, ran.stdout.split())
+    assert seen < length
+    assert seen == 0 or len(copy._flats) > 1

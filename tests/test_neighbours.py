@@ -31,6 +31,7 @@ def built(painted, where, ending, kind):
         patch.setattr(layout, "CHUNK", 1 << 10)
         patch.setattr(zarr_store, "CHUNK", 1 << 10)
         patch.setattr(zarr_store, "MOST_SHARDS", 4)
+        patch.setattr(zarr_store, "SHARD", 1)
         path = where / f"{kind}.{ending}"
         return mmcache.build(painted, path, progress=False, **RECIPES[kind])
 

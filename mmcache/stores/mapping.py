@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcache.errors import DamagedCacheError
+from mmcache.stores.frame import file_of
 from mmcache.stores.payload import opened
 
 if TYPE_CHECKING:
@@ -76,12 +77,17 @@ class Mapping:
         look and the touch a file can still be cut: that race remains.
         """
         for name in names:
-            for segment in self.frame.arrays[name].segments:
-                if self._maps[segment.file].size() < segment.offset + segment.length:
-                    raise DamagedCacheError(
-                        f"{self.path / segment.file} was cut while it was open: it is shorter than"
-                        " when it was written; build the cache again"
-                    )
+            for number in range(len(self.frame.arrays[name].segments)):
+                self.check_segment(name, number)
+
+    def check_segment(self, name: str, number: int) -> None:
+        """Do the same for one segment of an array."""
+        segment = self.frame.arrays[name].segments[number]
+        if self._maps[segment.file].size() < segment.offset + segment.length:
+            raise DamagedCacheError(
+                f"{file_of(self.path, segment.file)} was cut while it was open: it is shorter than"
+                " when it was written; build the cache again"
+            )
 
 
 def _inside(path: Path, name: str) -> Path:

@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
     from mmcache.stores.frame import Frame
 
-__all__ = ["MOST_SHARDS", "ZarrStore"]
+__all__ = ["MOST_SHARDS", "SHARD", "ZarrStore"]
 
 MOST_SHARDS = 256
 """Each is a file, and a mapped file holds a descriptor."""
+
+SHARD = 1 << 30
+"""Bytes of a shard, unless that would be too many shards: a payload in one file is the fastest to
+read from, and the index of a shard, which a plain client reads first, stays within some 130 kB."""
 
 _OF_ROWS = {"records", "checksums", "key_order", "labels", *COLUMNS}
 _MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
@@ -51,7 +55,9 @@ class ZarrStore:
         row = elements(rest)
         # One picture where all are alike; else short enough to read one without its neighbours.
         chunk = 1 if rest else math.gcd(slab, CHUNK // dtype.itemsize)
-        shard = slab // row * max(1, -(-shape[0] // (slab // row * MOST_SHARDS)))
+        slab_rows = slab // row
+        slabs = max(-(-shape[0] // (slab_rows * MOST_SHARDS)), SHARD // (slab * dtype.itemsize), 1)
+        shard = slab_rows * slabs
         _describe(path / "pixels", dtype, shape, (chunk, *rest), (shard, *rest))
         segments = []
         for number, start in enumerate(range(0, shape[0], shard)):
