@@ -1,6 +1,7 @@
 """Three formats, one payload: the same pixels, views and errors, and readable without mmcache."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -233,7 +234,9 @@ print(seen, len(cache))
 def test_a_file_cut_under_an_open_cache_is_an_error_at_the_pictures_in_it_alone(
     three, tmp_path, ending
 ):
-    copy = mmcache.convert(three[ending], tmp_path / f"c.{ending}", progress=False)
+    whole = three[ending].path
+    (shutil.copytree if whole.is_dir() else shutil.copy)(whole, tmp_path / whole.name)
+    copy = mmcache.open(tmp_path / whole.name)
     file = copy._files.frame.arrays["pixels"].segments[-1].file
     path = copy.path / file if copy.path.is_dir() else copy.path
     ran = subprocess.run(
@@ -242,4 +245,4 @@ def test_a_file_cut_under_an_open_cache_is_an_error_at_the_pictures_in_it_alone(
     assert ran.returncode == 0, ran.stderr  # and never by a signal
     seen, length = map(int, ran.stdout.split())
     assert seen < length
-    assert seen == 0 or len(copy._flats) > 1
+    assert (seen > 0) == (ending == "zarr")
