@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ShapesDifferError,
         SourceError,
         SourceNotFoundError,
+        TooManyFilesError,
         UnknownKeyError,
         WorkerError,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceNotFoundError",
+    "TooManyFilesError",
     "UnknownKeyError",
     "WorkerError",
     "apply",

@@ -21,6 +21,7 @@ __all__ = [
     "ShapesDifferError",
     "SourceError",
     "SourceNotFoundError",
+    "TooManyFilesError",
     "UnknownKeyError",
     "WorkerError",
 ]
@@ -78,6 +79,10 @@ class CacheNotFoundError(MmcacheError, FileNotFoundError):
 
 class DamagedCacheError(MmcacheError, ValueError):
     """A cache whose frame, files or index are not what its builder wrote."""
+
+
+class TooManyFilesError(MmcacheError, OSError):
+    """A cache that is whole, and more files than this process may have open."""
 
 
 class DifferentCacheError(MmcacheError, ValueError):

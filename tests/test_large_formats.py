@@ -17,6 +17,7 @@ from mmcache.layout import laid_out
 from mmcache.records import COLUMNS, HEIGHT
 from mmcache.stores import store_for
 from mmcache.stores.frame import ArrayFrame, FileFrame, Frame, file_of
+from mmcache.testing import paint_folder
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="limits and memory are told as by Linux"
@@ -166,3 +167,16 @@ def test_300_gb_open_within_1024_files_and_their_first_middle_and_last_picture_a
     assert told["memory"] < MEMORY
     assert told["seconds"] < 5  # nothing is scanned: it is a hundredth of that
     assert told["descriptors"] < DESCRIPTORS / 2  # room for another one, and for a person's own
+
+
+def test_too_many_open_files_are_not_taken_for_damage(tmp_path):
+    cache = mmcache.build(paint_folder(tmp_path / "in", 2), tmp_path / "a.mmc", progress=False)
+    asked = (
+        "import resource, sys, mmcache; mmcache.open(sys.argv[1]);"
+        " resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12)); mmcache.open(sys.argv[1])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", asked, cache.path], capture_output=True, text=True, check=False
+    )
+    assert "TooManyFilesError" in ran.stderr
+    assert "ulimit -n" in ran.stderr

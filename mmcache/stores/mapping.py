@@ -6,6 +6,7 @@ Knows no format: a frame says which bytes are which array.
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import stat
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcache.errors import DamagedCacheError
+from mmcache.errors import DamagedCacheError, TooManyFilesError
 from mmcache.stores.frame import file_of
 from mmcache.stores.payload import opened
 
@@ -115,6 +116,11 @@ def _checked(path: Path, length: int) -> Iterator[int]:
                 )
             yield descriptor
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise TooManyFilesError(
+                f"{path} could not be opened, since this process has too many files open: close"
+                " other caches, or allow it more with ulimit -n"
+            ) from error
         raise DamagedCacheError(
             f"{path} belongs to the cache and cannot be read: {error.strerror}"
         ) from error
