@@ -35,8 +35,8 @@ MOST_SHARDS = 256
 
 SHARD = 1 << 30
 """Bytes of a shard, unless that would be too many shards: a payload in one file is the fastest to
-read from. The index of a shard, which a plain client reads first, has 16 bytes a chunk: 130 kB where
-shapes differ, and more for small pictures of one shape, each of which is a chunk."""
+read from. The index of a shard, which a plain client reads first, has 16 bytes a chunk: 130 kB
+where shapes differ, and more for small pictures of one shape, each of which is a chunk."""
 
 _OF_ROWS = {"records", "checksums", "key_order", "labels", *COLUMNS}
 _MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
