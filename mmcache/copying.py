@@ -13,7 +13,7 @@ import numpy as np
 
 from mmcache.cache import Cache, open_cache
 from mmcache.errors import DestinationError, SelectionError, SettingError, SourceError
-from mmcache.filling import no_room, room_for
+from mmcache.filling import check_room, room_for
 from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.layout import CHUNK, laid_out
 from mmcache.progress import Progress, progress_of
@@ -21,7 +21,7 @@ from mmcache.records import OFFSET, Failures, key_order, printable
 from mmcache.sheet import as_image
 from mmcache.stores import ENDINGS, store_for
 from mmcache.stores.frame import Segment, file_of
-from mmcache.stores.payload import copied, free_bytes, opened, write_at
+from mmcache.stores.payload import copied, opened, write_at
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign
 from mmcache.workers import results, worker_count
 
@@ -85,26 +85,31 @@ def convert(
     form = store_for(path, store)
     original = cache if isinstance(cache, Cache) else open_cache(cache)
     where = destination_of(path)
-    if os.path.lexists(where):
-        refuse_foreign(where)
-        if exist == "error":
-            raise DestinationError(
-                f'{where} exists: convert to another path, or pass exist="overwrite"'
-            )
+    _check_free(where, exist)
     if not len(original):
         raise SelectionError("no picture is selected, and a cache has at least one")
     needed = original.nbytes
-    if needed > free_bytes(where.parent):
-        raise no_room(where, needed)
+    check_room(needed, where)
     with (
         Work(where) as work,
         room_for(needed, where),
         progress_of(progress, "pictures") as show,
     ):
+        _check_free(where, exist)  # once more: another may have finished before the lock was free
         copy = _copy_whole if original.is_whole else _copy_rows
         copy(original, form, work.content, show)
         work.publish()
     return open_cache(where)
+
+
+def _check_free(where: Path, exist: str) -> None:
+    if not os.path.lexists(where):
+        return
+    refuse_foreign(where)
+    if exist == "error":
+        raise DestinationError(
+            f'{where} exists: convert to another path, or pass exist="overwrite"'
+        )
 
 
 def _copy_whole(cache: Cache, form: Store, content: Path, show: Shown) -> None:
@@ -115,8 +120,14 @@ def _copy_whole(cache: Cache, form: Store, content: Path, show: Shown) -> None:
     total = sum(segment.length for segment in segments)
     done = 0
     for here, there, length in _pieces(pixels.segments, segments):
-        source, target = file_of(cache.path, here.file), file_of(content, there.file)
-        copied(source, here.offset, target, there.offset, length)
+        with (
+            cache.files.reopened(here.file) as source,
+            opened(file_of(content, there.file), os.O_RDWR) as target,
+        ):
+            if source is None:
+                write_at(target, cache.files.view(here, length), there.offset)
+            else:
+                copied(source, here.offset, target, there.offset, length)
         done += length
         show.to(len(cache) * done // total, len(cache), done)
     arrays = {name: cache.files.array(name) for name in frame.arrays if name != "pixels"}

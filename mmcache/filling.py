@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import shutil
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -28,7 +27,7 @@ from mmcache.layout import SLAB
 from mmcache.records import COLUMNS, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
 from mmcache.stores.frame import file_of, segment_at
-from mmcache.stores.payload import Flusher, opened, write_at
+from mmcache.stores.payload import Flusher, free_bytes, opened, write_at
 from mmcache.workers import results
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from mmcache.stores.contract import Store
     from mmcache.stores.frame import Segment
 
-__all__ = ["Filling", "OnError", "no_room", "nothing_readable", "room_for"]
+__all__ = ["Filling", "OnError", "check_room", "nothing_readable", "room_for"]
 
 OnError = Literal["skip", "raise"]
 
@@ -56,12 +55,18 @@ _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at 
 def no_room(where: Path, needed: int) -> NoSpaceError:
     """Return the error for a cache of *needed* bytes that *where* has no room for."""
     folder = where.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     return NoSpaceError(
         f"the cache needs {human_bytes(needed)} and {human_bytes(free)} are free on {folder}",
         needed=needed,
         free=free,
     )
+
+
+def check_room(needed: int, where: Path) -> None:
+    """Raise :class:`NoSpaceError` where a cache of *needed* bytes has no room at *where*."""
+    if needed > free_bytes(where.parent):
+        raise no_room(where, needed)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ What is here decides whether to build at all; the plan says what, and filling do
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,7 +19,7 @@ from mmcache.errors import (
     SettingError,
 )
 from mmcache.facts import counted
-from mmcache.filling import Filling, OnError, no_room, nothing_readable, room_for
+from mmcache.filling import Filling, OnError, check_room, nothing_readable, room_for
 from mmcache.images import decode
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
@@ -28,6 +27,7 @@ from mmcache.recipe import Mode, Recipe, Resample
 from mmcache.records import printable
 from mmcache.sources import Folder, Source, source_of
 from mmcache.stores import store_for
+from mmcache.stores.payload import free_bytes
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign
 from mmcache.workers import checked_executor, executor_of, worker_count
 
@@ -78,7 +78,7 @@ def plan(
     )  # fmt: skip
     checked_executor(executor)
     where = None if path is None else destination_of(path)
-    free = None if where is None else shutil.disk_usage(where.parent).free
+    free = None if where is None else free_bytes(where.parent)
     found = source_of(source)
     if where is not None:
         _check_apart(found, where)
@@ -200,7 +200,7 @@ def build(
             with progress_of(progress, "headers") as show:
                 planned = make_plan(found, recipe, workers=number, executor=pool, progress=show.to)
             _refuse_hopeless(planned, found, on_error)
-            _check_room(planned, where)
+            check_room(planned.nbytes, where)
             filling = Filling(planned, found, form, work.content, on_error)
             with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
@@ -317,8 +317,3 @@ def _refuse_hopeless(planned: Plan, source: Source, on_error: OnError) -> None:
         raise PictureError(printable(first.key), first.stage, first.reason)
     if not len(planned):
         raise nothing_readable(source, failures)
-
-
-def _check_room(planned: Plan, where: Path) -> None:
-    if planned.nbytes > shutil.disk_usage(where.parent).free:
-        raise no_room(where, planned.nbytes)

@@ -187,7 +187,7 @@ def test_a_cache_that_is_larger_than_the_free_space_is_refused_before_it_begins(
     before = tree(place)
     planned = mmcache.plan(place / "photos")
     usage = shutil.disk_usage(place)._replace(free=planned.nbytes - 1)
-    monkeypatch.setattr(ingest.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(filling.Filling, "fill", None)
     with pytest.raises(mmcache.NoSpaceError, match=f"are free on {place}") as caught:
         mmcache.build(place / "photos", place / "out.mmc")
@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_while_it_is_written_to_is_the_same_error(
 ):
     # Records of 48 kB: the payload fits or just does not, and the small arrays do not.
     folder = paint_folder(tmp_path / "in", count, longest=60)
-    monkeypatch.setattr(ingest, "_check_room", lambda *_: None)
+    monkeypatch.setattr(ingest, "check_room", lambda *_: None)
     with pytest.raises(mmcache.NoSpaceError, match="needs") as caught:
         mmcache.build(folder, small_disk / "out.mmc", size=128, resize="pad", upscale=True)
     assert ".mmcache-" not in str(caught.value)

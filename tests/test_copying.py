@@ -149,6 +149,30 @@ def test_what_stands_there_is_kept_unless_it_is_a_cache_to_overwrite(built, tmp_
         mmcache.convert(original, tmp_path / "c.h5", exist="x")
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_cache_that_was_overwritten_since_it_was_opened_is_converted_as_it_was(
+    built, tmp_path, ending
+):
+    old = built(f"a.{ending}", size=64)
+    expected = bytes_of(mmcache.convert(old, tmp_path / "b.mmc", progress=False).path)
+    built(f"a.{ending}", size=64, resample="nearest", exist="overwrite")
+    again = mmcache.convert(old, tmp_path / "c.mmc", progress=False)
+    assert bytes_of(again.path) == expected
+
+
+def test_what_came_to_stand_at_the_destination_meanwhile_is_kept(built, tmp_path):
+    original = built("a.mmc", size=32)
+    path = tmp_path / "b.h5"
+
+    def write_there(*_):
+        path.write_text("dear")
+
+    with pytest.raises(mmcache.DestinationError, match="is no cache"):
+        mmcache.convert(original, path, progress=write_there)
+    assert path.read_text() == "dear"
+    assert {one.name for one in tmp_path.iterdir()} == {"a.mmc", "b.h5"}
+
+
 # Exports ---------------------------------------------------------------------------------------
 
 

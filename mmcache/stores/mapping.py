@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mmcache.stores.frame import Frame
+    from mmcache.stores.frame import Frame, Segment
 
 __all__ = ["Mapping"]
 
@@ -43,10 +43,13 @@ class Mapping:
         self.frame = frame
         used = {segment.file for one in frame.arrays.values() for segment in one.segments}
         self._maps: dict[str, mmap.mmap] = {}
+        self._identities: dict[str, tuple[int, int]] = {}
         for name, one in frame.files.items():
             # A cache of one file is that file itself, and its frame follows.
             file = _inside(path, name) if path.is_dir() else path
             with _checked(file, one.length + frame.trailing) as descriptor:
+                status = os.fstat(descriptor)
+                self._identities[name] = status.st_dev, status.st_ino
                 if name in used:
                     self._maps[name] = mmap.mmap(descriptor, one.length, access=mmap.ACCESS_READ)
 
@@ -68,6 +71,23 @@ class Mapping:
         flat = self.segments(name)[0] if one.segments else np.empty(0, one.dtype)
         return flat.reshape(one.shape)
 
+    @contextlib.contextmanager
+    def reopened(self, name: str) -> Iterator[int | None]:
+        """Open the mapped file *name* once more; None where another one has its name by now.
+
+        A newer generation may stand at the path. What is mapped is still the old one, whole.
+        """
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(opened(file_of(self.path, name), flags))
+            except OSError:
+                yield None
+                return
+            status = os.fstat(descriptor)
+            same = (status.st_dev, status.st_ino) == self._identities[name]
+            yield descriptor if same else None
+
     def __contains__(self, name: str) -> bool:
         return name in self.frame.arrays
 
@@ -80,6 +100,10 @@ class Mapping:
         for name in names:
             for number in range(len(self.frame.arrays[name].segments)):
                 self.check_segment(name, number)
+
+    def view(self, segment: Segment, length: int) -> NDArray[np.uint8]:
+        """Return the first *length* mapped bytes of a segment."""
+        return np.ndarray((length,), np.uint8, self._maps[segment.file], segment.offset)
 
     def check_segment(self, name: str, number: int) -> None:
         """Do the same for one segment of an array."""

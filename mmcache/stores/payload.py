@@ -100,19 +100,18 @@ def _synced(path: Path) -> None:
         os.fsync(descriptor)
 
 
-def copied(source: Path, start: int, target: Path, to: int, length: int) -> None:
-    """Copy *length* bytes between files, sharing blocks where the file system can."""
-    with opened(source, os.O_RDONLY) as here, opened(target, os.O_RDWR) as there:
-        while length:
-            done = _copied_inside(here, start, there, to, length)
-            if not done:
-                os.lseek(here, start, os.SEEK_SET)
-                piece = os.read(here, min(length, _PIECE))
-                if not piece:
-                    raise OSError(errno.EIO, "a file ended while it was copied", os.fspath(source))
-                write_at(there, piece, to)
-                done = len(piece)
-            start, to, length = start + done, to + done, length - done
+def copied(here: int, start: int, there: int, to: int, length: int) -> None:
+    """Copy *length* bytes between open files, sharing blocks where the file system can."""
+    while length:
+        done = _copied_inside(here, start, there, to, length)
+        if not done:
+            os.lseek(here, start, os.SEEK_SET)
+            piece = os.read(here, min(length, _PIECE))
+            if not piece:
+                raise OSError(errno.EIO, "a file ended while it was copied")
+            write_at(there, piece, to)
+            done = len(piece)
+        start, to, length = start + done, to + done, length - done
 
 
 def _copied_inside(here: int, start: int, there: int, to: int, length: int) -> int:

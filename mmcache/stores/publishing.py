@@ -70,12 +70,14 @@ class Work:
         self.destination = destination
         self.folder = work_path(destination)
         self.content = self.folder / "new"
+        self._stood: tuple[int, int] | None = None
         self._lock = FileLock(self.folder / "lock", timeout=0)
 
     def __enter__(self) -> Self:
         self._lock_folder()
         # What a killed builder left is of no use to this one.
         _removed(self.content)
+        self._stood = _identity(self.destination)
         return self
 
     def _lock_folder(self) -> None:
@@ -92,10 +94,15 @@ class Work:
         raise BusyError(busy)
 
     def publish(self) -> None:
-        """Put ``content``, which is whole and on disk, at the destination."""
+        """Put ``content``, which is whole and on disk, at the destination.
+
+        :class:`DestinationError` where something that is no cache has come to stand there.
+        """
         if self.content.is_dir():
             synced_directory(self.content)
-        if self.destination.exists():
+        if (now := _identity(self.destination)) is not None:
+            if now != self._stood:
+                refuse_foreign(self.destination)
             _exchange(self.content, self.destination)
         else:
             self.content.rename(self.destination)
@@ -114,6 +121,15 @@ class Work:
         else:  # an open file cannot be removed there
             self._lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells one file or folder from another that takes its name; None for nothing."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _removed(path: Path) -> None:
