@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         ShapesDifferError,
         SourceError,
         SourceNotFoundError,
+        TooManyFailuresError,
         TooManyFilesError,
         UnknownKeyError,
         WorkerError,
     )
+    from mmcache.explaining import Explanation, explain
     from mmcache.geometry import Placement, Size
     from mmcache.images import apply
     from mmcache.ingest import build, plan
@@ -52,6 +54,7 @@ __all__ = [
     "DamagedCacheError",
     "DestinationError",
     "DifferentCacheError",
+    "Explanation",
     "Folder",
     "MmcacheError",
     "NoSpaceError",
@@ -69,12 +72,14 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceNotFoundError",
+    "TooManyFailuresError",
     "TooManyFilesError",
     "UnknownKeyError",
     "WorkerError",
     "apply",
     "build",
     "convert",
+    "explain",
     "export",
     "open",
     "plan",
@@ -87,6 +92,7 @@ __version__ = "0.1.0"
 _ELSEWHERE = {
     "Batch": "batches",
     "Cache": "cache",
+    "Explanation": "explaining",
     "Folder": "sources",
     "Paths": "sources",
     "Placement": "geometry",
@@ -97,6 +103,7 @@ _ELSEWHERE = {
     "apply": "images",
     "build": "ingest",
     "convert": "copying",
+    "explain": "explaining",
     "export": "copying",
     "open": "cache",
     "plan": "ingest",

@@ -27,6 +27,7 @@ from mmcache.recipe import Recipe
 from mmcache.records import (
     COLUMNS,
     HEIGHT,
+    LATER_COLUMNS,
     OFFSET,
     Failures,
     Strings,
@@ -190,7 +191,7 @@ class Cache:
 
     def _any(self, index: Any) -> NDArray[Any] | Cache:
         if isinstance(index, (str, bytes)):
-            return self[self._place(index)]
+            return self[self.row_of(index)]
         if isinstance(index, slice):
             return Cache(self._files, self._rows[index])
         if isinstance(index, tuple):
@@ -209,7 +210,7 @@ class Cache:
             return chosen(index, len(self))
         if not all(isinstance(key, (str, bytes)) for key in index):
             raise SelectionError("a list of keys was given, and not all of it are keys")
-        return np.array([self._place(key) for key in index], np.int64)
+        return np.array([self.row_of(key) for key in index], np.int64)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[place] for place in range(len(self)))
@@ -217,7 +218,8 @@ class Cache:
     def __contains__(self, key: object) -> bool:
         return isinstance(key, (str, bytes)) and self._find(to_bytes(key)) is not None
 
-    def _place(self, key: str | bytes) -> int:
+    def row_of(self, key: str | bytes) -> int:
+        """Return the row of a key, or raise :class:`UnknownKeyError`."""
         place = self._find(to_bytes(key))
         if place is None:
             raise UnknownKeyError(
@@ -278,18 +280,31 @@ class Cache:
         """What the pictures were made from: ``(N,)`` arrays by name.
 
         Upright ``height`` and ``width`` of the source in pixels, EXIF ``orientation`` as stored,
-        ``file_size`` in bytes, ``mtime_ns``, ``content_hash`` (CRC-32C of the file), ``flags``.
+        ``file_size`` in bytes, ``mtime_ns``, ``content_hash`` (CRC-32C of the file), ``flags``
+        (bits of :data:`mmcache.records.FLAGS`), ``format`` and ``mode`` (positions in
+        :data:`mmcache.signatures.FORMATS` and :data:`mmcache.records.SOURCE_MODES`).
+        :func:`mmcache.explain` puts them into words.
         """
-        return {name: self._column(name) for name in COLUMNS}
+        return {name: self._source_column(name) for name in COLUMNS}
+
+    def _source_column(self, name: str) -> NDArray[Any]:
+        if name in LATER_COLUMNS and name not in self._files:
+            return np.zeros(len(self), COLUMNS[name])
+        return self._column(name)
 
     @property
     def failures(self) -> Failures:
-        """The pictures of the source that could not be read: ``key``, ``stage``, ``reason``."""
+        """The pictures of the source that could not be read.
+
+        Each has ``key``, ``stage`` (``"list"``, ``"header"``, ``"decode"`` or ``"write"``),
+        ``reason``, and ``file_size`` in bytes, None where it is not known.
+        """
         files = self._files
         return Failures(
             Strings(files.array("failure_keys"), files.array("failure_key_offsets")),
             files.array("failure_stages"),
             Strings(files.array("failure_reasons"), files.array("failure_reason_offsets")),
+            files.array("failure_sizes") if "failure_sizes" in files else None,
         )
 
     @property
@@ -323,7 +338,7 @@ class Cache:
     def placement(self, index: int | str | bytes) -> Placement:
         """Return where picture *index* landed: it maps points and boxes there and back."""
         named = isinstance(index, (str, bytes))
-        place = self._place(index) if named else position(index, len(self))  # type: ignore[arg-type]
+        place = self.row_of(index) if named else position(index, len(self))  # type: ignore[arg-type]
         row = self._rows[place]
         height, width = (int(self._files.array(name)[row]) for name in ("height", "width"))
         return self._placed(height, width)
@@ -589,14 +604,22 @@ def _check_arrays(where: Path, frame: Frame, recipe: Recipe) -> None:
         "checksums": ("<u4", (rows,)),
         "keys": ("|u1", (None,)),
         "key_offsets": ("<i8", (rows + 1,)),
-        **{name: (dtype.str, (rows,)) for name, dtype in COLUMNS.items()},
+        **{
+            name: (dtype.str, (rows,))
+            for name, dtype in COLUMNS.items()
+            if name in frame.arrays or name not in LATER_COLUMNS
+        },
         "failure_keys": ("|u1", (None,)),
         "failure_key_offsets": ("<i8", (failures + 1,)),
         "failure_stages": ("|u1", (failures,)),
         "failure_reasons": ("|u1", (None,)),
         "failure_reason_offsets": ("<i8", (failures + 1,)),
     }
-    optional = {name: ("<i8", (rows,)) for name in ("key_order", "labels") if name in frame.arrays}
+    optional = {
+        name: ("<i8", (length,))
+        for name, length in (("key_order", rows), ("labels", rows), ("failure_sizes", failures))
+        if name in frame.arrays
+    }
     if rows < 1 or "pixel_bytes" not in frame.counts or "pixels" not in frame.arrays:
         raise DamagedCacheError(f"the frame of {where} lacks its pixels or its counts")
     for name, (dtype, shape) in (needed | optional).items():

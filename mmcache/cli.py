@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import mmcache
 from mmcache.errors import MmcacheError, SettingError
 from mmcache.facts import counted
-from mmcache.geometry import RESIZES
-from mmcache.recipe import MODES, RESAMPLES, Recipe
+from mmcache.limits import MAX_PIXELS
+from mmcache.recipe import CHOICES, Recipe
 from mmcache.records import printable
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["main", "parser"]
 
 INTERRUPTED = 130
-_CHOICES: dict[str, Sequence[str]] = {"resize": RESIZES, "resample": RESAMPLES, "mode": MODES}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_show(commands)
     _add_failures(commands)
+    _add_explain(commands)
     _add_convert(commands)
     _add_export(commands)
     return top
@@ -59,6 +59,7 @@ def _add_plan(commands: Any) -> None:
     command.add_argument("source", help="a folder of pictures")
     command.add_argument("path", nargs="?", help="where the cache would be built")
     _add_recipe(command)
+    _add_limits(command)
     _add_work(command)
     command.add_argument("--save", metavar="FILE", help="keep the plan in a file")
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -71,6 +72,7 @@ def _add_build(commands: Any) -> None:
     command.add_argument("path", help="where to build; the ending chooses the format, as .mmc")
     _add_recipe(command)
     command.add_argument("--store", help="the format, whatever the ending")
+    _add_limits(command)
     _add_work(command)
     command.add_argument(
         "--on-error",
@@ -110,6 +112,14 @@ def _add_failures(commands: Any) -> None:
     command = _command(commands, "failures", does, _failures)
     command.add_argument("cache")
     command.add_argument("--json", action="store_true", help="print them as JSON")
+
+
+def _add_explain(commands: Any) -> None:
+    does = "tell what a record was made from, and how"
+    command = _command(commands, "explain", does, _explain)
+    command.add_argument("cache")
+    command.add_argument("row", help="a row's number, or a key")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _add_convert(commands: Any) -> None:
@@ -166,13 +176,15 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
             "size": _edges,
             "background": _colour,
             "multiple_of": int,
+            "value_range": _range,
+            "frame": int,
         }
         command.add_argument(
             flag,
             type=kinds.get(setting.name, str),
-            choices=_CHOICES.get(setting.name),
+            choices=CHOICES.get(setting.name),
             default=setting.default,
-            metavar=None if setting.name in _CHOICES else setting.name.upper(),
+            metavar=None if setting.name in CHOICES else setting.name.upper(),
             help=f"{explained} (default: %(default)s)",
         )
 
@@ -186,6 +198,46 @@ def _add_work(command: argparse.ArgumentParser) -> None:
         help="who decodes (default: %(default)s)",
     )
     command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--like",
+        metavar="CACHE",
+        help="pictures that these go with, as masks do: rows, keys and sizes are theirs",
+    )
+    command.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        help="the most pixels that a picture may have (default: %(default)s)",
+    )
+    command.add_argument(
+        "--max-memory",
+        type=_number_or_text,
+        metavar="SIZE",
+        help="the most memory that the build takes, as 1.5GB (default: 4 GB, or half of what there"
+        " is)",
+    )
+    command.add_argument(
+        "--max-failures",
+        type=int,
+        metavar="COUNT",
+        help="end when more pictures than this cannot be read (default: never)",
+    )
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _range(text: str) -> tuple[float, float]:
+    """Read ``0,4095``."""
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no range of numbers as 0,4095") from error
+    return low, high
 
 
 def _edges(text: str) -> int | tuple[int, ...]:
@@ -209,7 +261,15 @@ def _colour(text: str) -> tuple[int, ...] | str | int:
 
 def _settings(given: argparse.Namespace) -> dict[str, Any]:
     named = {setting.name: getattr(given, setting.name) for setting in dataclasses.fields(Recipe)}
-    work = {"workers": given.workers, "executor": given.executor, "progress": not given.quiet}
+    work = {
+        "workers": given.workers,
+        "executor": given.executor,
+        "progress": not given.quiet,
+        "like": given.like,
+        "max_pixels": given.max_pixels,
+        "max_memory": given.max_memory,
+        "max_failures": given.max_failures,
+    }
     return named | work
 
 
@@ -249,6 +309,15 @@ def _info(given: argparse.Namespace) -> None:
 def _failures(given: argparse.Namespace) -> None:
     failures = mmcache.open(given.cache).failures
     print(json.dumps(failures.to_json(), indent=1) if given.json else failures.to_text())
+
+
+def _explain(given: argparse.Namespace) -> None:
+    cache = mmcache.open(given.cache)
+    # A number is a row, unless a picture is called so.
+    key = os.fsencode(given.row)
+    number = given.row.removeprefix("-").isdecimal() and key not in cache
+    explained = mmcache.explain(cache, int(given.row) if number else key)
+    print(json.dumps(explained.to_json(), indent=1) if given.json else explained)
 
 
 def _convert(given: argparse.Namespace) -> None:

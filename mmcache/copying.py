@@ -295,6 +295,11 @@ def _check_export(kind: str, path: Path, quality: int, compression: str, cache: 
         raise SettingError(f"quality={quality!r} is not a whole number from 1 to {_BEST}")
     if kind == "jpeg" and cache.recipe.mode == "RGBA":
         raise SettingError('JPEG holds no transparency, and these pictures do: say format="png"')
+    if kind == "jpeg" and cache.recipe.mode in ("I;16", "P"):
+        raise SettingError(
+            f"JPEG would change the numbers of pictures of mode {cache.recipe.mode}: say"
+            ' format="png"'
+        )
     if not len(cache):
         raise SettingError("no picture is selected, so that there is nothing to export")
 

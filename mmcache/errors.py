@@ -21,6 +21,7 @@ __all__ = [
     "ShapesDifferError",
     "SourceError",
     "SourceNotFoundError",
+    "TooManyFailuresError",
     "TooManyFilesError",
     "UnknownKeyError",
     "WorkerError",
@@ -131,6 +132,24 @@ class PictureError(MmcacheError, OSError):
     def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, str]]:
         # Exceptions pickle their args; this one is built from three.
         return type(self), (self.key, self.stage, self.reason)
+
+
+class TooManyFailuresError(MmcacheError, OSError):
+    """More pictures cannot be read than ``max_failures`` allows.
+
+    Attributes
+    ----------
+    failures : Failures
+        Those that were found until then.
+    """
+
+    def __init__(self, message: str, failures: Any = ()) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions pickle their args; this one has failures too.
+        return type(self), (str(self), self.failures)
 
 
 class WorkerError(MmcacheError, RuntimeError):

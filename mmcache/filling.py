@@ -11,6 +11,7 @@ import io
 import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import google_crc32c
@@ -22,12 +23,13 @@ from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
 from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.geometry import Size
-from mmcache.images import decode, unreadable
+from mmcache.images import decode_flagged, unreadable
 from mmcache.layout import SLAB
 from mmcache.records import COLUMNS, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
 from mmcache.stores.frame import file_of, segment_at
 from mmcache.stores.payload import Flusher, free_bytes, opened, write_at
+from mmcache.survey import check_failures
 from mmcache.workers import results
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mmcache.limits import Limits
     from mmcache.planning import Plan
     from mmcache.progress import Shown
     from mmcache.recipe import Recipe
@@ -82,10 +85,8 @@ def room_for(needed: int, where: Path) -> Iterator[None]:
 
 def nothing_readable(source: Source, failures: Failures) -> SourceError:
     """Return the error for a source of which every picture failed."""
-    few = "; ".join(f"{printable(f.key)}: {f.reason}" for f in failures[:3])
-    more = f"; and {len(failures) - 3:,} more" if len(failures) > 3 else ""  # noqa: PLR2004
     return SourceError(
-        f"none of {counted(len(failures), 'picture')} in {source} can be read: {few}{more}"
+        f"none of {counted(len(failures), 'picture')} in {source} can be read: {failures.named()}"
     )
 
 
@@ -93,7 +94,8 @@ def nothing_readable(source: Source, failures: Failures) -> SourceError:
 class _Span:
     """Some rows of one slab: what a worker is handed. Numbers and names, never pictures.
 
-    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``.
+    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``;
+    ``memory`` is what the largest of the pictures needs to be decoded, in bytes.
     """
 
     source: dict[str, Any] | Source
@@ -105,15 +107,17 @@ class _Span:
     orientations: list[int]
     stats: list[tuple[int, int]]
     places: list[int]
+    memory: int
 
 
 class _Filled(NamedTuple):
-    """What a worker did: bytes, checksums of records and files, and what failed by its index."""
+    """What a worker did: bytes, checksums, flags, and what failed by its index."""
 
     start: int
     nbytes: int
     checksums: list[int]
     hashes: list[int]
+    flags: list[int]
     failures: list[tuple[int, str]]
 
 
@@ -121,12 +125,12 @@ def _fill(span: _Span) -> _Filled:
     """Decode the pictures of *span*, one at a time, each straight to its place."""
     source = from_json(span.source) if isinstance(span.source, dict) else span.source
     nbytes, failures = 0, []
-    checksums, hashes = [0] * len(span.keys), [0] * len(span.keys)
+    checksums, hashes, flags = ([0] * len(span.keys) for _ in range(3))
     with opened(span.file, os.O_RDWR) as descriptor:
         for index in range(len(span.keys)):
             try:
                 encoded = _encoded(source, span, index)
-                record = decode(
+                record, flags[index] = decode_flagged(
                     io.BytesIO(encoded),
                     span.recipe,
                     expected=Size(*span.sizes[index]),
@@ -139,14 +143,17 @@ def _fill(span: _Span) -> _Filled:
             nbytes += record.nbytes
             checksums[index] = google_crc32c.value(record)
             hashes[index] = google_crc32c.value(encoded)
-    return _Filled(span.start, nbytes, checksums, hashes, failures)
+    return _Filled(span.start, nbytes, checksums, hashes, flags, failures)
 
 
 def _encoded(source: Source, span: _Span, index: int) -> bytes:
     with source.open(span.keys[index]) as encoded:
         if (encoded.size, encoded.mtime_ns) != span.stats[index]:
             raise OSError(errno.ESTALE, "changed while the cache was being built")
-        return encoded.file.read()
+        data = encoded.file.read()
+    if len(data) != encoded.size:
+        raise OSError(errno.ESTALE, "changed while the cache was being built")
+    return data
 
 
 @dataclass
@@ -158,11 +165,13 @@ class Filling:
     store: Store
     path: Path
     on_error: OnError
+    limits: Limits
     failures: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.checksums = np.zeros(len(self.plan), np.uint32)
         self.hashes = np.zeros(len(self.plan), np.uint32)
+        self.flags = np.zeros(len(self.plan), np.uint8)
         self.segments: list[Segment] = []
 
     def fill(self, pool: Executor, workers: int, show: Shown) -> None:
@@ -176,7 +185,16 @@ class Filling:
         show.to(0, len(planned))
         with (
             Flusher(files) as flusher,
-            closing(results(pool, _fill, self._spans(), workers)) as spans,
+            closing(
+                results(
+                    pool,
+                    _fill,
+                    self._spans(),
+                    workers,
+                    weigh=lambda span: span.memory,
+                    most=self.limits.decoding,
+                )
+            ) as spans,
         ):
             for filled in spans:
                 self._take(filled)
@@ -191,17 +209,21 @@ class Filling:
         stretch = slice(filled.start, filled.start + len(filled.checksums))
         self.checksums[stretch] = filled.checksums
         self.hashes[stretch] = filled.hashes
+        self.flags[stretch] = filled.flags
         failures = [(filled.start + index, reason) for index, reason in filled.failures]
         if failures and self.on_error == "raise":
             row, reason = failures[0]
             raise PictureError(printable(self.plan.keys.raw(row)), "decode", reason)
         self.failures += failures
+        if failures and self.limits.failures is not None:
+            check_failures(list(self._all_failures().raw()), self.limits)
 
     def _spans(self) -> Iterator[_Span]:
         """Cut each slab into spans: few enough pictures that no worker is left with the last."""
         planned, columns = self.plan, self.plan.columns
         item = planned.recipe.dtype.itemsize
         source = planned.source or self.source
+        names = planned.keys if planned.names is None else planned.names
         slab_bytes = planned.slab * item
         for slab in planned.slabs:
             segment, base = segment_at(self.segments, slab.number * slab_bytes)
@@ -213,11 +235,12 @@ class Filling:
                     recipe=planned.recipe,
                     file=os.fspath(file_of(self.path, segment.file)),
                     start=rows.start,
-                    keys=[planned.keys.raw(row) for row in rows],
+                    keys=[names.raw(row) for row in rows],
                     sizes=_pairs(columns["height"][stretch], columns["width"][stretch]),
                     orientations=columns["orientation"][stretch].tolist(),
                     stats=_pairs(columns["file_size"][stretch], columns["mtime_ns"][stretch]),
                     places=offsets.tolist(),
+                    memory=int(columns["decode_bytes"][stretch].max()),
                 )
 
     def finish(self) -> None:
@@ -246,7 +269,7 @@ class Filling:
             order = None if order is None else key_order(keys)
         columns = planned.columns | {
             "content_hash": self.hashes,
-            "flags": np.zeros(len(planned), np.uint8),
+            "flags": self.flags,
         }
         return index_arrays(
             records=planned.records[kept],
@@ -259,8 +282,9 @@ class Filling:
         )
 
     def _all_failures(self) -> Failures:
-        here = ((self.plan.keys.raw(row), "decode", reason) for row, reason in self.failures)
-        return Failures.of(sorted([*self.plan.failures.raw(), *here]))
+        keys, sizes = self.plan.keys, self.plan.columns["file_size"]
+        here = ((keys.raw(row), "decode", reason, int(sizes[row])) for row, reason in self.failures)
+        return Failures.of(sorted([*self.plan.failures.raw(), *here], key=itemgetter(0, 1, 2)))
 
 
 def _pairs(one: NDArray[Any], other: NDArray[Any]) -> list[tuple[int, int]]:

@@ -59,6 +59,7 @@ def index_arrays(
         "failure_stages": failures.stages,
         "failure_reasons": reasons.blob,
         "failure_reason_offsets": reasons.offsets,
+        "failure_sizes": failures.sizes,
     }
     return {
         name: np.ascontiguousarray(one, one.dtype.newbyteorder("<"))

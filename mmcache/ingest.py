@@ -5,10 +5,13 @@ What is here decides whether to build at all; the plan says what, and filling do
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
 
 from mmcache.cache import Cache, open_cache
 from mmcache.errors import (
@@ -21,11 +24,12 @@ from mmcache.errors import (
 from mmcache.facts import counted
 from mmcache.filling import Filling, OnError, check_room, nothing_readable, room_for
 from mmcache.images import decode
+from mmcache.limits import MAX_PIXELS, limits_of
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
-from mmcache.recipe import Mode, Recipe, Resample
+from mmcache.recipe import Icc, Mode, Recipe, Resample, Truncated
 from mmcache.records import printable
-from mmcache.sources import Folder, Source, source_of
+from mmcache.sources import Folder, Listing, Partners, Source, source_of
 from mmcache.stores import store_for
 from mmcache.stores.payload import free_bytes
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign
@@ -52,6 +56,14 @@ def plan(
     background: tuple[int, ...] | str | int = 0,
     upscale: bool | None = None,
     multiple_of: int = 1,
+    icc: Icc = "srgb",
+    value_range: tuple[float, float] | None = None,
+    frame: int = 0,
+    truncated: Truncated = "fail",
+    like: Cache | str | os.PathLike[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_memory: int | str | None = None,
+    max_failures: int | None = None,
     workers: int | None = None,
     executor: str | Executor = "threads",
     progress: bool | Progress = True,
@@ -60,7 +72,8 @@ def plan(
 
     Parameters
     ----------
-    source, size, resize, resample, mode, background, upscale, multiple_of
+    source, size, resize, resample, mode, background, upscale, multiple_of, icc, value_range, \
+    frame, truncated, like, max_pixels, max_memory, max_failures
         As for :func:`build`.
     path : path, optional
         Where the cache would be built: the free space there becomes part of the plan.
@@ -74,17 +87,21 @@ def plan(
     """
     recipe = Recipe(
         size=size, resize=resize, resample=resample, mode=mode, background=background,
-        upscale=upscale, multiple_of=multiple_of,
+        upscale=upscale, multiple_of=multiple_of, icc=icc, value_range=value_range, frame=frame,
+        truncated=truncated,
     )  # fmt: skip
+    limits = limits_of(max_pixels, max_memory, max_failures)
     checked_executor(executor)
     where = None if path is None else destination_of(path)
     free = None if where is None else free_bytes(where.parent)
     found = source_of(source)
+    if like is not None:
+        found, recipe = _going_with(found, recipe, like)
     if where is not None:
         _check_apart(found, where)
     with progress_of(progress, "headers") as show:
         return make_plan(
-            found, recipe, workers=workers, executor=executor, progress=show.to, free=free
+            found, recipe, limits, workers=workers, executor=executor, progress=show.to, free=free
         )
 
 
@@ -99,6 +116,14 @@ def build(
     background: tuple[int, ...] | str | int = 0,
     upscale: bool | None = None,
     multiple_of: int = 1,
+    icc: Icc = "srgb",
+    value_range: tuple[float, float] | None = None,
+    frame: int = 0,
+    truncated: Truncated = "fail",
+    like: Cache | str | os.PathLike[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_memory: int | str | None = None,
+    max_failures: int | None = None,
     store: str | None = None,
     workers: int | None = None,
     executor: str | Executor = "threads",
@@ -125,14 +150,38 @@ def build(
         the only one that distorts.
     resample : {"bicubic", "lanczos", "bilinear", "hamming", "box", "nearest"}
         The filter, Pillow's.
-    mode : {"RGB", "L", "RGBA"}
-        The channels of every record.
+    mode : {"RGB", "L", "RGBA", "I;16", "P"}
+        The channels of every record. ``I;16`` is grey of 16 bits, and records are uint16. ``P``
+        keeps the numbers of a mask or a palette as they are, and goes with ``resample="nearest"``.
     background : colour, optional
         Of padding and under transparency: a name, ``#rrggbb``, or a number per channel.
     upscale : bool, optional
         Whether ``contain`` and ``pad`` enlarge what is smaller than the box (default: no).
     multiple_of : int
         Each edge of a record is filled up with background to a multiple of this.
+    icc : {"srgb", "ignore"}
+        Whether the colours of an embedded ICC profile are brought to sRGB.
+    value_range : (float, float), optional
+        The numbers that become black and white in pixels of 16 bits, 32 bits and floats. By
+        default 0 and 65535 for 16 bits; for the others the usual range that holds them all, or
+        else, flagged, the smallest and largest of the picture.
+    frame : int
+        Which frame of an animation, or page, from 0; the last of a picture that has fewer.
+    truncated : {"fail", "keep"}
+        A picture whose pixels end early is a failure, or is kept and flagged.
+    like : Cache or path, optional
+        Pictures that these go with, as masks do: each is brought to size by the placement of the
+        picture of the same key, or of the same key but for its ending, and rows and keys are those
+        of *like*. ``size``, ``resize``, ``upscale`` and ``multiple_of`` are then those of *like*. A
+        picture with no partner, or whose partner has another size, is named as a failure.
+    max_pixels : int
+        The most pixels that a picture may have; one with more is named as a failure.
+    max_memory : int or str, optional
+        Bytes, or as ``"1.5 GB"``: the most private memory that the build takes. Large pictures wait
+        for each other; one that would not fit alone is named as a failure. By default 4 GB, or half
+        of the machine's memory, if less.
+    max_failures : int, optional
+        End the build when more pictures than this cannot be read; by default none is too many.
     store : {"npy"}, optional
         The format, whatever the ending of *path*.
     workers : int, optional
@@ -171,11 +220,15 @@ def build(
         (an ``OSError``) where another process is building at *path*.
     PictureError
         (an ``OSError``) for the first picture that cannot be read, with ``on_error="raise"``.
+    TooManyFailuresError
+        (an ``OSError``) where more pictures cannot be read than *max_failures*.
     """
     recipe = Recipe(
         size=size, resize=resize, resample=resample, mode=mode, background=background,
-        upscale=upscale, multiple_of=multiple_of,
+        upscale=upscale, multiple_of=multiple_of, icc=icc, value_range=value_range, frame=frame,
+        truncated=truncated,
     )  # fmt: skip
+    limits = limits_of(max_pixels, max_memory, max_failures)
     for name, value, known in (("on_error", on_error, OnError), ("exist", exist, Exist)):
         if value not in get_args(known):
             raise SettingError(f"{name}={value!r} is not one of {', '.join(get_args(known))}")
@@ -188,6 +241,8 @@ def build(
             f"{found!r} cannot be described, so that other processes cannot read it:"
             ' pass executor="threads"'
         )
+    if like is not None:
+        found, recipe = _going_with(found, recipe, like)
     where = destination_of(path)
     _check_apart(found, where)
     if (standing := _standing(where, exist, recipe, found)) is not None:
@@ -198,10 +253,12 @@ def build(
             return standing
         with executor_of(executor, number) as pool:
             with progress_of(progress, "headers") as show:
-                planned = make_plan(found, recipe, workers=number, executor=pool, progress=show.to)
+                planned = make_plan(
+                    found, recipe, limits, workers=number, executor=pool, progress=show.to
+                )
             _refuse_hopeless(planned, found, on_error)
             check_room(planned.nbytes, where)
-            filling = Filling(planned, found, form, work.content, on_error)
+            filling = Filling(planned, found, form, work.content, on_error, limits)
             with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
         with room_for(planned.nbytes, where):
@@ -220,9 +277,38 @@ def build(
 
 # Before a byte is written ------------------------------------------------------------------------
 
+_GEOMETRY = ("size", "resize", "upscale", "multiple_of")
+
+
+def _going_with(
+    source: Source, recipe: Recipe, like: Cache | str | os.PathLike[str]
+) -> tuple[Source, Recipe]:
+    """Return the partners of *like*'s pictures in *source*, and the recipe that places them."""
+    cache = like if isinstance(like, Cache) else open_cache(like)
+    usual = Recipe()
+    for name in _GEOMETRY:
+        asked, has = getattr(recipe, name), getattr(cache.recipe, name)
+        if asked not in (has, getattr(usual, name)):
+            raise SettingError(
+                f"{name}={asked!r} was asked for, and the pictures of {cache.path}, which these go"
+                f" with, have {name}={has!r}: leave it out"
+            )
+    placed = {name: getattr(cache.recipe, name) for name in _GEOMETRY}
+    columns = cache.columns
+    partners = Partners(
+        source,
+        cache.keys,
+        np.column_stack([columns["height"], columns["width"]]),
+        cache.labels,
+        cache.classes,
+    )
+    return partners, dataclasses.replace(recipe, **placed)
+
 
 def _check_apart(source: Source, where: Path) -> None:
     """Refuse a cache inside its own source, which the next build would find there."""
+    if isinstance(source, Partners):
+        source = source.source
     if not isinstance(source, Folder):
         return
     folder = Path(os.fsdecode(os.path.realpath(source.root)))
@@ -247,9 +333,10 @@ def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cach
         return None
     cache = open_cache(where)
     _check_same_recipe(cache, recipe)
-    difference = _difference(cache, source)
+    listing = source.listing()
+    difference = _difference(cache, source, listing)
     if exist == "update":
-        return None if difference or _mended(cache, source) else cache
+        return None if difference or _mended(cache, source, listing) else cache
     if difference is None:
         return cache
     raise DifferentCacheError(
@@ -259,11 +346,12 @@ def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cach
 
 
 def _check_same_recipe(cache: Cache, recipe: Recipe) -> None:
-    old, new = cache.recipe.to_json(), recipe.to_json()
-    differ = [name for name in new if old[name] != new[name]]
+    names = [setting.name for setting in dataclasses.fields(Recipe)]
+    old, new = ({name: getattr(one, name) for name in names} for one in (cache.recipe, recipe))
+    differ = [name for name in names if old[name] != new[name]]
     if differ:
-        was = ", ".join(f"{name}={old[name]!r}" for name in differ)
-        asked = ", ".join(f"{name}={new[name]!r}" for name in differ)
+        was = ", ".join(f"{name}={_shown(old[name])}" for name in differ)
+        asked = ", ".join(f"{name}={_shown(new[name])}" for name in differ)
         raise DifferentCacheError(
             f"{cache.path} was built with {was}, and you asked for {asked}.\n"
             f'    Open it as it is with mmcache.open("{cache.path}"), or build to another'
@@ -271,10 +359,15 @@ def _check_same_recipe(cache: Cache, recipe: Recipe) -> None:
         )
 
 
-def _difference(cache: Cache, source: Source) -> str | None:
+def _shown(value: Any) -> str:
+    return repr(tuple(value)) if isinstance(value, tuple) else repr(value)
+
+
+def _difference(cache: Cache, source: Source, listing: Listing) -> str | None:
     """Return how *source* differs from what *cache* was built from; None where it does not."""
-    keys = source.listing().keys
-    failed = {key for key, stage, _ in cache.failures.raw() if stage != "list"}
+    keys = listing.keys
+    names = keys if listing.names is None else listing.names
+    failed = {key for key, stage, *_ in cache.failures.raw() if stage != "list"}
     sizes, times = (cache.columns[name] for name in ("file_size", "mtime_ns"))
     in_order = keys == cache.keys
     added = changed = kept = 0
@@ -288,7 +381,7 @@ def _difference(cache: Cache, source: Source) -> str | None:
             continue
         kept += 1
         try:
-            changed += source.stat(key) != (sizes[row], times[row])
+            changed += source.stat(names.raw(place)) != (sizes[row], times[row])
         except OSError:
             changed += 1
     removed = len(cache) - kept
@@ -298,11 +391,16 @@ def _difference(cache: Cache, source: Source) -> str | None:
     return ", ".join(f"{count:,} {word}" for count, word in words if count)
 
 
-def _mended(cache: Cache, source: Source) -> bool:
+def _mended(cache: Cache, source: Source, listing: Listing) -> bool:
     """Tell whether a picture that failed can be read now."""
-    for key, _, _ in cache.failures.raw():
+    failed = {key for key, *_ in cache.failures.raw()}
+    keys = listing.keys
+    names = keys if listing.names is None else listing.names
+    for place in range(len(keys) if failed else 0):
+        if keys.raw(place) not in failed:
+            continue
         try:
-            with source.open(key) as encoded:
+            with source.open(names.raw(place)) as encoded:
                 decode(encoded.file, cache.recipe)
         except Exception:  # noqa: BLE001, S112  # it fails as it did before
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
@@ -28,7 +29,7 @@ from mmcache.records import (
     key_order,
     printable,
 )
-from mmcache.survey import SURVEYED, survey
+from mmcache.survey import SURVEYED, check_failures, survey
 from mmcache.workers import worker_count
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mmcache.limits import Limits
     from mmcache.sources import Source
 
 __all__ = ["Plan", "Slab", "make_plan"]
@@ -80,6 +82,8 @@ class Plan:
         Files in the source that are not meant as pictures.
     free : int or None
         Bytes that were free where the cache is to be built; None where no path was given.
+    names : Strings or None
+        What the source calls the pictures, where that is not their keys.
     """
 
     recipe: Recipe
@@ -95,6 +99,7 @@ class Plan:
     failures: Failures
     left_out: int
     free: int | None = None
+    names: Strings | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -121,6 +126,7 @@ class Plan:
             "failure_stages": failed,
             "failure_reasons": len(self.failures.reasons.blob),
             "failure_reason_offsets": 8 * (failed + 1),
+            "failure_sizes": 8 * failed,
         }
         if self.key_order is not None:
             sizes["key_order"] = 8 * rows
@@ -170,7 +176,11 @@ class Plan:
             "failure_stages": failures.stages,
             "failure_reasons": failures.reasons.blob,
             "failure_reason_offsets": failures.reasons.offsets,
+            "failure_sizes": failures.sizes,
         }
+        if self.names is not None:
+            names = self.names.packed()
+            arrays |= {"names": names.blob, "name_offsets": names.offsets}
         optional = {"labels": self.labels, "key_order": self.key_order}
         arrays |= {name: array for name, array in optional.items() if array is not None}
         with Path(path).open("wb") as file:  # np.savez would add an ending to a bare path
@@ -198,9 +208,13 @@ class Plan:
                     Strings(arrays["failure_keys"], arrays["failure_key_offsets"]),
                     arrays["failure_stages"],
                     Strings(arrays["failure_reasons"], arrays["failure_reason_offsets"]),
+                    arrays["failure_sizes"],
                 ),
                 left_out=facts["left_out"],
                 free=facts["free"],
+                names=(
+                    Strings(arrays["names"], arrays["name_offsets"]) if "names" in arrays else None
+                ),
             )
         except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise SettingError(f"{path} is no plan that mmcache saved") from error
@@ -212,6 +226,7 @@ class Plan:
             (self.recipe, self.source, self.classes, self.slab, self.pixels, self.left_out)
             == (other.recipe, other.source, other.classes, other.slab, other.pixels, other.left_out)
             and self.keys == other.keys
+            and self.names == other.names
             and self.failures == other.failures
             and np.array_equal(self.records, other.records)
             and _same(self.labels, other.labels)
@@ -310,6 +325,7 @@ def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
 def make_plan(
     source: Source,
     recipe: Recipe,
+    limits: Limits,
     *,
     workers: int | None = None,
     executor: str | Executor = "threads",
@@ -322,6 +338,7 @@ def make_plan(
     ----------
     source : Source
     recipe : Recipe
+    limits : Limits
     workers : int, optional
         By default one a core.
     executor : str or concurrent.futures.Executor
@@ -334,6 +351,8 @@ def make_plan(
     ------
     SourceError
         Where *source* has no picture. One in which none can be read is a plan of failures.
+    TooManyFailuresError
+        Where more pictures cannot be read than *limits* allow.
     """
     listing = source.listing()
     if not len(listing.keys) and not len(listing.failures):
@@ -341,25 +360,23 @@ def make_plan(
             f"there are no pictures in {source} ({counted(listing.left_out, 'other file')} there):"
             " files with endings like .jpg and .png were looked for, in subfolders too"
         )
+    check_failures(list(listing.failures.raw()), limits)
     columns, failed = survey(
         source,
-        listing.keys,
+        listing,
         recipe,
+        limits,
         workers=worker_count(workers),
         executor=executor,
         progress=progress,
     )
-    failures = sorted(
-        [
-            *listing.failures.raw(),
-            *((listing.keys.raw(row), "header", reason) for row, reason in failed.items()),
-        ]
-    )
-    keys, labels = listing.keys, listing.labels
+    failures = sorted([*listing.failures.raw(), *failed.values()], key=itemgetter(0, 1, 2))
+    keys, labels, names = listing.keys, listing.labels, listing.names
     if failed:
         kept = np.setdiff1d(np.arange(len(keys)), np.fromiter(failed, np.int64))
         keys = keys.take(kept).packed()
         labels = None if labels is None else labels[kept]
+        names = None if names is None else names.take(kept).packed()
         for name in columns:
             columns[name] = columns[name][kept]
     layout = laid_out(_shapes(columns, recipe), recipe)
@@ -377,6 +394,7 @@ def make_plan(
         failures=Failures.of(failures),
         left_out=listing.left_out,
         free=free,
+        names=names,
     )
 
 

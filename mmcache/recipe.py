@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -13,16 +14,35 @@ import numpy as np
 from mmcache.errors import SettingError
 from mmcache.geometry import RESIZES, Placement, Resize, Size, place
 
-__all__ = ["MODES", "RESAMPLES", "Mode", "Recipe", "Resample"]
+__all__ = [
+    "CHOICES",
+    "ICC",
+    "MODES",
+    "RESAMPLES",
+    "TRUNCATED",
+    "Icc",
+    "Mode",
+    "Recipe",
+    "Resample",
+    "Truncated",
+]
 
-Mode = Literal["RGB", "L", "RGBA"]
+Mode = Literal["RGB", "L", "RGBA", "I;16", "P"]
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Icc = Literal["srgb", "ignore"]
+Truncated = Literal["fail", "keep"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
+ICC: tuple[Icc, ...] = get_args(Icc)
+TRUNCATED: tuple[Truncated, ...] = get_args(Truncated)
 
-_CHANNELS = {"RGB": 3, "L": 1, "RGBA": 4}
-_BRIGHTEST = 255
+_CHANNELS = {"RGB": 3, "L": 1, "RGBA": 4, "I;16": 1, "P": 1}
 _LARGEST_EDGE = 65_535  # what most codecs can hold, and far beyond what a record is for
+_LATER: dict[str, Any] = {
+    "icc": "ignore", "value_range": None, "frame": 0, "truncated": "fail",
+}  # fmt: skip
+"""Settings that the first recipes did not have, and what those did: JSON does not mention them
+then, so that what was written before reads as what it was, and has the fingerprint that it had."""
 
 
 def _setting(default: Any, explanation: str) -> Any:
@@ -57,7 +77,11 @@ class Recipe:
         " exactly the box; pad: contain, then fill up to exactly the box; stretch: distort",
     )
     resample: Resample = _setting("bicubic", "the filter that resizes, antialiased but for nearest")
-    mode: Mode = _setting("RGB", "the channels of every record")
+    mode: Mode = _setting(
+        "RGB",
+        "the channels of every record; I;16 is grey of 16 bits, and P keeps the numbers of a mask"
+        " or palette as they are",
+    )
     background: tuple[int, ...] | str | int = _setting(
         0, "colour of padding and under transparency: a name, #rrggbb, or a number per channel"
     )
@@ -67,13 +91,34 @@ class Recipe:
     multiple_of: int = _setting(
         1, "fill each edge of a record up to a multiple of this, with background"
     )
+    icc: Icc = _setting(
+        "srgb", "srgb: bring colours of an embedded ICC profile to sRGB; ignore: leave them"
+    )
+    value_range: tuple[float, float] | None = _setting(
+        None,
+        "the numbers that become black and white in pixels of 16 bits, 32 bits and floats (default:"
+        " the whole range of 16 bits; for the others the usual range that holds them)",
+    )
+    frame: int = _setting(
+        0, "which frame of an animation, or page; the last of a picture that has fewer"
+    )
+    truncated: Truncated = _setting(
+        "fail", "what a picture is whose pixels end early: fail, or keep what is there, flagged"
+    )
 
     def __post_init__(self) -> None:
         # A frozen dataclass has no other door than this one.
         settle = object.__setattr__
         settle(self, "size", _size(self.size))
-        for name, allowed in (("resize", RESIZES), ("resample", RESAMPLES), ("mode", MODES)):
+        for name, allowed in CHOICES.items():
             _one_of(name, getattr(self, name), allowed)
+        if self.mode == "P" and self.resample != "nearest":
+            raise SettingError(
+                'mode="P" keeps numbers as they are, which a filter would mix: pass'
+                ' resample="nearest"'
+            )
+        settle(self, "value_range", _value_range(self.value_range))
+        settle(self, "frame", _frame(self.frame))
         settle(self, "upscale", _upscale(self.upscale, self.resize))
         settle(self, "multiple_of", _edge("multiple_of", self.multiple_of))
         settle(self, "background", _background(self.background, self.mode))
@@ -91,7 +136,12 @@ class Recipe:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of every record's elements, little-endian."""
-        return np.dtype("u1")
+        return np.dtype("<u2" if self.mode == "I;16" else "u1")
+
+    @property
+    def brightest(self) -> int:
+        """The number that is white."""
+        return int(np.iinfo(self.dtype).max)
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
@@ -112,8 +162,14 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that :meth:`from_json` makes the same recipe of."""
-        plain = dataclasses.asdict(self)
-        return plain | {"size": list(self.box), "background": list(plain["background"])}
+        plain = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+        for name, before in _LATER.items():
+            if plain[name] == before:
+                del plain[name]
+        return plain
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Recipe:
@@ -129,7 +185,7 @@ class Recipe:
         made: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()
         }
-        return cls(**made)
+        return cls(**(_LATER | made))
 
     def __str__(self) -> str:
         height, width = self.box
@@ -140,6 +196,15 @@ class Recipe:
             parts.append(f"multiples of {self.multiple_of}")
         if any(self.background):  # type: ignore[arg-type]
             parts.append(f"background {self.background}")
+        if self.value_range is not None:
+            low, high = self.value_range
+            parts.append(f"values from {low:g} to {high:g}")
+        if self.frame:
+            parts.append(f"frame {self.frame}")
+        if self.icc == "ignore":
+            parts.append("no ICC profiles")
+        if self.truncated == "keep":
+            parts.append("truncated ones kept")
         return ", ".join(parts)
 
     @property
@@ -147,6 +212,16 @@ class Recipe:
         """SHA-256 of the settings, hexadecimal: equal where recipes are equal."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "resize": RESIZES,
+    "resample": RESAMPLES,
+    "mode": MODES,
+    "icc": ICC,
+    "truncated": TRUNCATED,
+}
+"""What each setting that is a word may be."""
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -183,8 +258,30 @@ def _upscale(value: object, resize: str) -> bool | None:
     return None
 
 
+def _value_range(value: object) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != 2  # noqa: PLR2004  # its ends
+        or any(isinstance(v, bool) or not isinstance(v, (int, float, np.number)) for v in value)
+        or not -math.inf < value[0] < value[1] < math.inf
+    ):
+        raise SettingError(
+            f"value_range={value!r} is no pair of numbers (low, high), which become black and white"
+        )
+    return float(value[0]), float(value[1])
+
+
+def _frame(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise SettingError(f"frame={value!r} is no number of a frame, from 0 up")
+    return int(value)
+
+
 def _background(value: object, mode: Mode) -> tuple[int, ...]:
     channels = _CHANNELS[mode]
+    brightest = 65_535 if mode == "I;16" else 255
     if isinstance(value, str):
         # Pillow takes rgb(300, 0, 0) as it stands: the numbers are looked at below.
         value = _named_colour(value, mode)
@@ -196,26 +293,32 @@ def _background(value: object, mode: Mode) -> tuple[int, ...]:
         not isinstance(value, (tuple, list))
         or len(value) != channels
         or not all(
-            isinstance(v, (int, np.integer)) and not isinstance(v, bool) and 0 <= v <= _BRIGHTEST
+            isinstance(v, (int, np.integer)) and not isinstance(v, bool) and 0 <= v <= brightest
             for v in value
         )
     ):
         raise SettingError(
-            f"background={value!r} is neither a colour's name nor {channels} numbers from 0 to 255,"
-            f" as mode {mode} needs"
+            f"background={value!r} is neither a colour's name nor {channels} numbers from 0 to"
+            f" {brightest}, as mode {mode} needs"
         )
     return tuple(int(v) for v in value)
 
 
 def _named_colour(name: str, mode: Mode) -> tuple[int, ...]:
+    if mode == "P":
+        raise SettingError(
+            f'background={name!r} is a colour, and mode="P" has numbers: say which is background'
+        )
     # Imported here because names are rare and opening a cache must not load Pillow.
     from PIL import ImageColor  # noqa: PLC0415
 
     try:
-        colour = ImageColor.getcolor(name, mode)
+        colour = ImageColor.getcolor(name, "L" if mode == "I;16" else mode)
     except ValueError as error:
         raise SettingError(
             f"background={name!r} is no colour that Pillow knows: say a name like white,"
             " #rrggbb, or a number per channel"
         ) from error
+    if mode == "I;16":
+        return (int(colour) * 257,)  # type: ignore[arg-type]  # 255 becomes 65535
     return colour if isinstance(colour, tuple) else (colour,)

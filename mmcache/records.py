@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANNELS",
     "COLUMNS",
+    "FLAGS",
     "HEIGHT",
+    "LATER_COLUMNS",
     "OFFSET",
+    "SOURCE_MODES",
     "STAGES",
     "WIDTH",
     "Failure",
     "Failures",
+    "RawFailure",
     "Strings",
     "find",
     "key_order",
@@ -48,9 +52,31 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "mtime_ns": np.dtype("<i8"),
     "content_hash": np.dtype("<u4"),
     "flags": np.dtype("u1"),
+    "format": np.dtype("u1"),
+    "mode": np.dtype("u1"),
 }
 """What each picture was made from: upright height and width, EXIF orientation as stored, the file's
-size in bytes and its time in nanoseconds, CRC-32C of its bytes, and flags (none is used yet)."""
+size in bytes and its time in nanoseconds, CRC-32C of its bytes, bits of :data:`FLAGS`, and its
+format and mode as positions in :data:`mmcache.signatures.FORMATS` and :data:`SOURCE_MODES`."""
+
+LATER_COLUMNS = ("format", "mode")
+"""Columns that the first caches do not have; zeros stand for them, which say that it is unknown."""
+
+SOURCE_MODES = (
+    "", "1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB",
+    "HSV", "I;16", "I;16B", "I;16L", "I;16N", "I", "F",
+)  # fmt: skip
+"""Pillow's names of how pixels are stored; only appended to, since caches store positions."""
+
+FLAGS = {
+    "truncated": 1,
+    "stretched": 2,
+    "clipped": 4,
+    "profile": 8,
+}
+"""What is worth knowing of a picture that is in the cache all the same, a bit each: its pixels end
+early and it was kept; its numbers have no known range and its own smallest and largest became black
+and white; numbers outside the range were brought to its ends; its colour profile is of no use."""
 
 STAGES = ("list", "header", "decode", "write")
 """Where a picture can fail; stored by position."""
@@ -216,11 +242,16 @@ def find(keys: Strings, order: NDArray[np.int64] | None, key: bytes) -> int | No
 
 
 class Failure(NamedTuple):
-    """A picture that is not in the cache, and why."""
+    """A picture that is not in the cache, and why; ``file_size`` in bytes, None where not known."""
 
     key: str
     stage: str
     reason: str
+    file_size: int | None = None
+
+
+RawFailure = tuple[bytes, str, str, int | None]
+"""A failure whose key is bytes, as the file system gave them."""
 
 
 class Failures(Sequence[Failure]):
@@ -232,21 +263,31 @@ class Failures(Sequence[Failure]):
         Their names, and why.
     stages : uint8 (n,)
         Positions in :data:`STAGES`.
+    sizes : int64 (n,), optional
+        Of their files in bytes, -1 where that is not known; the first caches do not tell.
     """
 
-    def __init__(self, keys: Strings, stages: NDArray[np.uint8], reasons: Strings) -> None:
+    def __init__(
+        self,
+        keys: Strings,
+        stages: NDArray[np.uint8],
+        reasons: Strings,
+        sizes: NDArray[np.int64] | None = None,
+    ) -> None:
         self.keys = keys
         self.stages = stages
         self.reasons = reasons
+        self.sizes = np.full(len(stages), -1, np.int64) if sizes is None else sizes
 
     @classmethod
-    def of(cls, failures: Iterable[tuple[bytes, str, str]]) -> Failures:
-        """Gather ``(key, stage, reason)`` triples."""
-        triples = list(failures)
+    def of(cls, failures: Iterable[RawFailure]) -> Failures:
+        """Gather ``(key, stage, reason, file_size)`` tuples."""
+        rows = list(failures)
         return cls(
-            Strings.of(key for key, _, _ in triples),
-            np.array([STAGES.index(stage) for _, stage, _ in triples], np.uint8),
-            Strings.of(to_bytes(reason) for _, _, reason in triples),
+            Strings.of(row[0] for row in rows),
+            np.array([STAGES.index(row[1]) for row in rows], np.uint8),
+            Strings.of(to_bytes(row[2]) for row in rows),
+            np.array([-1 if row[3] is None else row[3] for row in rows], np.int64),
         )
 
     def __len__(self) -> int:
@@ -258,8 +299,10 @@ class Failures(Sequence[Failure]):
     def __getitem__(self, index: slice) -> Failures: ...
     def __getitem__(self, index: int | slice) -> Failure | Failures:
         if isinstance(index, slice):
-            return Failures(self.keys[index], self.stages[index], self.reasons[index])
-        return Failure(self.keys[index], self._stage(index), self.reasons[index])
+            return Failures(
+                self.keys[index], self.stages[index], self.reasons[index], self.sizes[index]
+            )
+        return Failure(self.keys[index], self._stage(index), self.reasons[index], self._size(index))
 
     def _stage(self, index: int) -> str:
         number = int(self.stages[index])
@@ -267,10 +310,16 @@ class Failures(Sequence[Failure]):
             raise DamagedCacheError(f"failure {index} is damaged: there is no stage {number}")
         return STAGES[number]
 
-    def raw(self) -> Iterator[tuple[bytes, str, str]]:
-        """Yield ``(key, stage, reason)`` with the key as bytes."""
+    def _size(self, index: int) -> int | None:
+        size = int(self.sizes[index])
+        return size if size >= 0 else None
+
+    def raw(self) -> Iterator[RawFailure]:
+        """Yield ``(key, stage, reason, file_size)`` with the key as bytes."""
         for index in range(len(self)):
-            yield self.keys.raw(index), self._stage(index), self.reasons[index]
+            yield (
+                self.keys.raw(index), self._stage(index), self.reasons[index], self._size(index)
+            )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (Failures, list, tuple)):
@@ -279,19 +328,31 @@ class Failures(Sequence[Failure]):
 
     __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none either
 
-    def to_json(self) -> list[dict[str, str]]:
+    def to_json(self) -> list[dict[str, str | int | None]]:
         """Return plain data, valid as JSON whatever bytes a name has."""
         return [
-            {"key": printable(key), "stage": stage, "reason": reason}
-            for key, stage, reason in self.raw()
+            {"key": printable(key), "stage": stage, "reason": printable(reason), "file_size": size}
+            for key, stage, reason, size in self.raw()
         ]
+
+    def named(self, most: int = 3) -> str:
+        """Return the first few in half a sentence."""
+        few = "; ".join(f"{printable(f.key)}: {printable(f.reason)}" for f in self[:most])
+        return few + (f"; and {len(self) - most:,} more" if len(self) > most else "")
 
     def to_text(self, most: int | None = None) -> str:
         """Return a line a failure, of at most *most* of them."""
-        lines = [f"{printable(f.key)}: {f.reason} ({f.stage})" for f in self[:most]]
+        lines = [
+            f"{printable(f.key)}: {printable(f.reason)} ({f.stage}{_size_shown(f.file_size)})"
+            for f in self[:most]
+        ]
         if len(self) > len(lines):
             lines.append(f"... {len(self):,} in all")
         return "\n".join(lines) or "no failures"
 
     def __repr__(self) -> str:
         return self.to_text(20)
+
+
+def _size_shown(size: int | None) -> str:
+    return "" if size is None else f", {size:,} bytes"

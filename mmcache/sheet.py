@@ -27,8 +27,6 @@ _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 def as_image(pixels: NDArray[Any]) -> Image.Image:
     """Return a record as a picture of Pillow's."""
     plain = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-    if plain.dtype == np.uint16:
-        plain = (plain >> 8).astype(np.uint8)
     return Image.fromarray(plain)
 
 
@@ -75,6 +73,8 @@ def contact_sheet(
 
 
 def _thumbnail(pixels: NDArray[Any], edge: int) -> Image.Image:
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
     image = as_image(pixels)
     size = scaled_size(Size(image.height, image.width), Size(edge, edge), "contain")
     return image.resize((size.width, size.height), Image.Resampling.BILINEAR, reducing_gap=2.0)

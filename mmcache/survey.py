@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mmcache.facts import human_bytes
-from mmcache.images import decode_bytes, read_header, unreadable
+from mmcache.errors import TooManyFailuresError
+from mmcache.facts import counted, human_bytes
+from mmcache.images import check_pixels, decode_bytes, read_header, unreadable
+from mmcache.records import SOURCE_MODES, Failures
+from mmcache.signatures import FORMATS
 from mmcache.sources import Source, from_json
 from mmcache.workers import SerialExecutor, executor_of, results
 
@@ -20,10 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mmcache.limits import Limits
     from mmcache.recipe import Recipe
-    from mmcache.records import Strings
+    from mmcache.records import RawFailure
+    from mmcache.sources import Listing
 
-__all__ = ["SURVEYED", "survey"]
+__all__ = ["SURVEYED", "check_failures", "survey"]
 
 LARGEST_RECORD = 1 << 31
 """Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
@@ -36,10 +41,14 @@ SURVEYED = {
     "orientation": np.dtype("u1"),
     "file_size": np.dtype("<i8"),
     "mtime_ns": np.dtype("<i8"),
+    "format": np.dtype("u1"),
+    "mode": np.dtype("u1"),
     "decode_bytes": np.dtype("<i8"),
 }
 """What is known of each picture from its header: upright size in pixels, EXIF orientation, the
-file's size in bytes and its time in ns, and the bytes of memory that decoding will need."""
+file's size in bytes and its time in ns, format and mode by their positions in
+:data:`mmcache.signatures.FORMATS` and :data:`mmcache.records.SOURCE_MODES`, and the bytes of memory
+that decoding will need."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,23 @@ class _Span:
     start: int
     source: dict[str, Any] | Source
     recipe: Recipe
+    limits: Limits
     keys: list[bytes]
+    sizes: list[tuple[int, int]] | None
+
+
+class _Failed(NamedTuple):
+    """A picture by its place in a span, why it cannot be read, and its file's size if known."""
+
+    place: int
+    reason: str
+    file_size: int | None
 
 
 class _Headers(NamedTuple):
     start: int
     rows: NDArray[np.int64]
-    failures: list[tuple[int, str]]
+    failures: list[_Failed]
 
 
 def _read_headers(span: _Span) -> _Headers:
@@ -65,50 +84,94 @@ def _read_headers(span: _Span) -> _Headers:
     failures = []
     for index, key in enumerate(span.keys):
         try:
-            rows[index] = _header_row(source, key, span.recipe)
+            rows[index] = _header_row(
+                source, key, span, None if span.sizes is None else span.sizes[index]
+            )
         except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
-            failures.append((index, unreadable(error)))
+            failures.append(_Failed(index, unreadable(error), _size_of(source, key)))
     return _Headers(span.start, rows, failures)
 
 
-def _header_row(source: Source, key: bytes, recipe: Recipe) -> tuple[int, ...]:
+def _header_row(
+    source: Source, key: bytes, span: _Span, partner: tuple[int, int] | None
+) -> tuple[int, ...]:
+    recipe = span.recipe
     with source.open(key) as encoded:
-        header = read_header(encoded.file)
-    placement = recipe.place(header.size)
-    height, width = placement.size
+        header = read_header(encoded.file, recipe.frame)
+    check_pixels(header.size, span.limits.pixels)
+    if partner is not None and header.size != partner:
+        raise ValueError(
+            f"it is {header.height} x {header.width}, and the picture that it goes with is"
+            f" {partner[0]} x {partner[1]}"
+        )
+    height, width = recipe.place(header.size).size
     if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
         raise ValueError(
             f"{header.height} x {header.width} would become a record of {height} x {width},"
             f" more than {human_bytes(LARGEST_RECORD)}"
         )
-    needed = decode_bytes(header, placement, encoded.size, scale=recipe.resample != "nearest")
+    needed = decode_bytes(header, recipe, encoded.size)
+    if needed > span.limits.decoding:
+        raise ValueError(
+            f"decoding {header.height} x {header.width} needs about {human_bytes(needed)} of"
+            f" memory, and the build has {human_bytes(span.limits.decoding)} for it; max_memory="
+            " raises that"
+        )
     return (
-        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns, needed
+        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns,
+        _position(header.format, FORMATS), _position(header.mode, SOURCE_MODES), needed,
     )  # fmt: skip
+
+
+def _position(name: str, known: tuple[str, ...]) -> int:
+    return known.index(name) if name in known else 0
+
+
+def _size_of(source: Source, key: bytes) -> int | None:
+    try:
+        return source.stat(key)[0]
+    except OSError:
+        return None
+
+
+def check_failures(failures: list[RawFailure], limits: Limits) -> None:
+    """Raise :class:`TooManyFailuresError` where more pictures failed than may."""
+    if limits.failures is not None and len(failures) > limits.failures:
+        raise TooManyFailuresError(
+            f"{counted(len(failures), 'picture')} cannot be read, and"
+            f" max_failures={limits.failures} was asked for: {Failures.of(failures).named()}",
+            Failures.of(failures),
+        )
 
 
 def survey(
     source: Source,
-    keys: Strings,
+    listing: Listing,
     recipe: Recipe,
+    limits: Limits,
     *,
     workers: int,
     executor: str | Executor,
     progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+) -> tuple[dict[str, NDArray[Any]], dict[int, RawFailure]]:
     """Read all headers: the columns of :data:`SURVEYED`, and what failed, by row."""
+    keys = listing.keys
     columns = {name: np.zeros(len(keys), dtype) for name, dtype in SURVEYED.items()}
-    failed: dict[int, str] = {}
+    failed: dict[int, RawFailure] = {}
+    unlisted = list(listing.failures.raw()) if limits.failures is not None else []
     done = 0
     with (
         executor_of(executor, workers) as pool,
-        closing(_surveyed(pool, _spans(source, keys, recipe), workers)) as spans,
+        closing(_surveyed(pool, _spans(source, listing, recipe, limits), workers)) as spans,
     ):
         for headers in spans:
             stretch = slice(headers.start, headers.start + len(headers.rows))
             for column, values in zip(columns.values(), headers.rows.T, strict=True):
                 column[stretch] = values
-            failed.update((headers.start + index, reason) for index, reason in headers.failures)
+            for place, reason, size in headers.failures:
+                row = headers.start + place
+                failed[row] = (keys.raw(row), "header", reason, size)
+            check_failures([*unlisted, *failed.values()], limits)
             done += len(headers.rows)
             if progress is not None:
                 progress(done, len(keys))
@@ -131,8 +194,16 @@ def _surveyed(pool: Executor, spans: Iterator[_Span], workers: int) -> Generator
     yield from results(pool, _read_headers, spans, workers)
 
 
-def _spans(source: Source, keys: Strings, recipe: Recipe) -> Iterator[_Span]:
+def _spans(source: Source, listing: Listing, recipe: Recipe, limits: Limits) -> Iterator[_Span]:
     described = source.describe() or source
-    for start in range(0, len(keys), _SPAN):
-        stretch = range(start, min(start + _SPAN, len(keys)))
-        yield _Span(start, described, recipe, [keys.raw(row) for row in stretch])
+    names = listing.keys if listing.names is None else listing.names
+    for start in range(0, len(names), _SPAN):
+        stretch = range(start, min(start + _SPAN, len(names)))
+        yield _Span(
+            start,
+            described,
+            recipe,
+            limits,
+            [names.raw(row) for row in stretch],
+            None if listing.sizes is None else [tuple(s) for s in listing.sizes[stretch].tolist()],
+        )

@@ -17,8 +17,9 @@ from PIL.ExifTags import Base
 import mmcache
 from mmcache.geometry import RESIZES, Size
 from mmcache.images import Header, decode, decode_bytes, read_header
-from mmcache.images.headers import FORMATS, HEADROOM, scaled_by
+from mmcache.images.headers import HEADROOM, scaled_by
 from mmcache.recipe import RESAMPLES, Recipe
+from mmcache.signatures import FORMATS
 from mmcache.testing import paint, paint_folder, painted_sizes
 
 ORIENTATIONS = range(1, 9)

@@ -1,6 +1,26 @@
 """The door from encoded bytes to pixels: Pillow, and nothing of files or caches."""
 
-from mmcache.images.decoding import ChangedError, apply, decode
-from mmcache.images.headers import Header, decode_bytes, read_header, unreadable
+from mmcache.images.decoding import (
+    Decoded,
+    apply,
+    check_pixels,
+    decode,
+    decode_flagged,
+)
+from mmcache.images.headers import Header, read_header, scaled_by
+from mmcache.images.memory import decode_bytes
+from mmcache.images.reasons import ChangedError, unreadable
 
-__all__ = ["ChangedError", "Header", "apply", "decode", "decode_bytes", "read_header", "unreadable"]
+__all__ = [
+    "ChangedError",
+    "Decoded",
+    "Header",
+    "apply",
+    "check_pixels",
+    "decode",
+    "decode_bytes",
+    "decode_flagged",
+    "read_header",
+    "scaled_by",
+    "unreadable",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,14 +12,21 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from mmcache.errors import PictureError, SettingError
 from mmcache.geometry import Size
-from mmcache.images.headers import (
-    open_image,
-    orientation_of,
-    scaled_by,
-    turned,
-    unreadable,
+from mmcache.images.colours import (
+    STRIP,
+    Kind,
+    colour_of,
+    in_mode,
+    kind_of,
+    strips,
+    to_srgb,
+    with_true_key,
 )
-from mmcache.records import printable
+from mmcache.images.headers import read_header, scaled_by
+from mmcache.images.opening import load, open_image, orientation_of, turned
+from mmcache.images.reasons import ChangedError, DamagedError, TruncatedError, unreadable
+from mmcache.limits import MAX_PIXELS
+from mmcache.records import FLAGS, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     from mmcache.geometry import Placement
     from mmcache.recipe import Recipe
 
-__all__ = ["ChangedError", "apply", "decode"]
+__all__ = ["Decoded", "apply", "check_pixels", "decode", "decode_flagged"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -52,9 +59,18 @@ _UPRIGHT = {
 _MIRRORED = {2, 3, 7, 8}
 _FLIPPED = {3, 4, 6, 7}
 
+# Filters that average must not see the colour under what is clear.
+_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
+_END_OF_JPEG = b"\xff\xd9"
 
-class ChangedError(ValueError):
-    """A picture that is not what its header said when the cache was planned."""
+_Box = tuple[float, float, float, float]
+
+
+class Decoded(NamedTuple):
+    """A record, and bits of :data:`mmcache.records.FLAGS`."""
+
+    record: NDArray[Any]
+    flags: int
 
 
 def decode(
@@ -73,32 +89,58 @@ def decode(
     orientation : int, optional
         The EXIF orientation that the header told; read from the picture where it is not given.
     """
-    with open_image(file) as image:
-        return _record(image, recipe, expected, orientation)
+    return decode_flagged(file, recipe, expected=expected, orientation=orientation).record
 
 
-def _record(
+def decode_flagged(
+    file: BinaryIO, recipe: Recipe, *, expected: Size | None = None, orientation: int | None = None
+) -> Decoded:
+    """Return what :func:`decode` returns, and what is worth knowing of it."""
+    with open_image(file, recipe.frame) as image:
+        try:
+            return _decoded(image, recipe, expected, orientation)
+        except TruncatedError:
+            if recipe.truncated != "keep" or image.format not in ("JPEG", "MPO"):
+                raise
+    # Given its end, a JPEG's decoder makes the most of what precedes, as viewers do.
+    file.seek(0)
+    with open_image(io.BytesIO(file.read() + _END_OF_JPEG), recipe.frame) as image:
+        record, flags = _decoded(image, recipe, expected, orientation)
+    return Decoded(record, flags | FLAGS["truncated"])
+
+
+def _decoded(
     image: Image.Image, recipe: Recipe, expected: Size | None, orientation: int | None
-) -> NDArray[Any]:
+) -> Decoded:
     if orientation is None:
         orientation = orientation_of(image)
     stored = Size(image.height, image.width)
     upright = turned(stored, orientation)
     if expected is not None and upright != expected:
-        raise ChangedError(f"its size is {upright}, and {expected} was planned")
+        raise ChangedError(
+            f"it is {upright.height} x {upright.width} now, and was"
+            f" {expected.height} x {expected.width} when the cache was planned"
+        )
     placement = recipe.place(upright)
     shrunk = _draft(image, turned(placement.scaled, orientation), recipe)
-    ready = _resizable(image)
-    box = _stored_box(placement, stored, orientation)
-    target = turned(placement.valid, orientation)
-    valid = ready.resize(
-        (target.width, target.height),
+    truncated = load(with_true_key(image), keep=recipe.truncated == "keep")
+    kind = kind_of(image, recipe)
+    left, top, right, bottom = _stored_box(placement, stored, orientation)
+    valid = _resized(
+        image,
+        kind,
+        turned(placement.valid, orientation),
         _FILTERS[recipe.resample],
-        box=tuple(edge / shrunk for edge in box),  # type: ignore[arg-type]
+        (left / shrunk, top / shrunk, right / shrunk, bottom / shrunk),
     )
     if orientation in _UPRIGHT:
         valid = valid.transpose(_UPRIGHT[orientation])
-    return _array(_padded(_in_mode(valid, recipe), placement, recipe), recipe)
+    flags = kind.flags | (FLAGS["truncated"] if truncated else 0)
+    if recipe.icc == "srgb" and recipe.mode != "P" and image.mode != "LAB":
+        valid, unused = to_srgb(valid, image.info.get("icc_profile"))
+        flags |= unused
+    record = _array(_padded(in_mode(valid, recipe), placement, recipe), recipe)
+    return Decoded(record, flags)
 
 
 def _draft(image: Image.Image, target: Size, recipe: Recipe) -> int:
@@ -134,51 +176,38 @@ def _stored_box(
     )
 
 
-def _resizable(image: Image.Image) -> Image.Image:
-    """Return the picture in a mode whose values may be averaged: L, LA, RGB or RGBA."""
-    mode = image.mode
-    if mode in ("RGB", "L") and "transparency" not in image.info:
-        return image
-    if mode in ("LA", "RGBA"):
-        return image
-    if mode.startswith("I;16"):
-        return _sixteen_to_eight(image)
-    if mode in ("I", "F"):
-        raise ValueError(f"pixels of type {mode} have no range that is known to be black to white")
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image.convert("L" if mode == "1" else "RGB")
+def _resized(
+    image: Image.Image, kind: Kind, size: Size, resample: Image.Resampling, box: _Box
+) -> Image.Image:
+    """Convert a decoded picture to its *kind*, and resample the part in *box* to *size*.
 
-
-def _sixteen_to_eight(image: Image.Image) -> Image.Image:
-    """Bring 0 to 65535 to 0 to 255, rounded: Pillow's own conversion clips at 255."""
-    wide = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((wide * 255 + 32_767) // 65_535).astype(np.uint8))
-
-
-def _in_mode(image: Image.Image, recipe: Recipe) -> Image.Image:
-    """Bring a resized picture to the recipe's mode, laying transparency over its background."""
-    if image.mode == recipe.mode:
-        return image
-    if recipe.mode != "RGBA" and image.mode in ("LA", "RGBA"):
-        opaque = Image.new(recipe.mode, image.size, _colour(recipe))
-        opaque.paste(image.convert(recipe.mode), mask=image.getchannel("A"))
-        return opaque
-    return image.convert(recipe.mode)
+    Filters work on rows first and on columns then. So a large picture is converted and made
+    narrower in strips, and its pixels are those of the whole at once, without its memory.
+    """
+    averaged = resample != Image.Resampling.NEAREST
+    between = _PREMULTIPLIED.get(kind.mode, kind.mode) if averaged else kind.mode
+    copied = not kind.as_it_is or between != kind.mode
+    if not copied or image.width * image.height <= STRIP:
+        return kind.convert(image).resize((size.width, size.height), resample, box)
+    left, top, right, bottom = box
+    narrow = Image.new(between, (size.width, image.height))
+    for above, strip in strips(image):
+        ready = kind.convert(strip)
+        if ready.mode != between:
+            ready = ready.convert(between)
+        part = (left, 0, right, strip.height)
+        narrow.paste(ready.resize((size.width, strip.height), resample, part), (0, above))
+    valid = narrow.resize((size.width, size.height), resample, (0, top, size.width, bottom))
+    return valid if valid.mode == kind.mode else valid.convert(kind.mode)
 
 
 def _padded(image: Image.Image, placement: Placement, recipe: Recipe) -> Image.Image:
     if placement.size == placement.valid:
         return image
-    whole = Image.new(recipe.mode, (placement.size.width, placement.size.height), _colour(recipe))
+    mode = "L" if recipe.mode == "P" else recipe.mode
+    whole = Image.new(mode, (placement.size.width, placement.size.height), colour_of(recipe))
     whole.paste(image, (placement.padding.left, placement.padding.top))
     return whole
-
-
-def _colour(recipe: Recipe) -> Any:
-    """Return the background as Pillow wants it: a number where there is one channel."""
-    colour = recipe.background
-    return colour[0] if isinstance(colour, tuple) and len(colour) == 1 else colour
 
 
 def _array(image: Image.Image, recipe: Recipe) -> NDArray[Any]:
@@ -186,7 +215,21 @@ def _array(image: Image.Image, recipe: Recipe) -> NDArray[Any]:
     return np.frombuffer(image.tobytes(), recipe.dtype).reshape(shape)
 
 
-def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe) -> NDArray[Any]:
+def check_pixels(size: Size, most: int) -> None:
+    """Raise :class:`DamagedError` where a picture of *size* has more than *most* pixels."""
+    if size.height * size.width > most:
+        raise DamagedError(
+            f"{size.height} x {size.width} is {size.height * size.width / 1e6:,.0f} million pixels,"
+            f" more than the limit of {most / 1e6:,.0f} million; max_pixels= raises it"
+        )
+
+
+def apply(
+    picture: str | bytes | os.PathLike[str] | Image.Image,
+    recipe: Recipe,
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[Any]:
     """Return the pixels that a cache of *recipe* would hold for *picture*.
 
     What a model was trained on is what it should see at inference.
@@ -194,10 +237,13 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
     Parameters
     ----------
     picture : path, bytes or PIL.Image.Image
-        A file's path, an encoded picture's bytes, or a picture that Pillow has opened. The last is
-        decoded in full, where a build may decode a large JPEG at reduced size.
+        A file's path, an encoded picture's bytes, or a picture that Pillow has opened. One that is
+        opened and not loaded yet is read from its file; one that is loaded was decoded in full,
+        where a build may decode a large JPEG at reduced size.
     recipe : Recipe
         ``cache.recipe``.
+    max_pixels : int
+        The most pixels that the picture may have.
 
     Returns
     -------
@@ -217,11 +263,11 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
         )
     try:
         if isinstance(picture, Image.Image):
-            return _record(picture.copy(), recipe, None, orientation_of(picture)).copy()
+            return _applied(picture, recipe, max_pixels).copy()
         if isinstance(picture, bytes):
-            return decode(io.BytesIO(picture), recipe).copy()
+            return _from_stream(io.BytesIO(picture), recipe, max_pixels).copy()
         with open(picture, "rb", opener=_at_once) as file:  # paths of any kind
-            return decode(file, recipe).copy()
+            return _from_stream(file, recipe, max_pixels).copy()
     except Exception as error:
         name = (
             "the picture"
@@ -229,6 +275,33 @@ def apply(picture: str | bytes | os.PathLike[str] | Image.Image, recipe: Recipe)
             else printable(os.fsencode(picture))
         )
         raise PictureError(name, "decode", unreadable(error)) from error
+
+
+def _from_stream(file: BinaryIO, recipe: Recipe, max_pixels: int) -> NDArray[Any]:
+    header = read_header(file, recipe.frame)
+    check_pixels(header.size, max_pixels)
+    return decode(file, recipe, expected=header.size, orientation=header.orientation)
+
+
+def _applied(image: Image.Image, recipe: Recipe, max_pixels: int) -> NDArray[Any]:
+    file = getattr(image, "fp", None)
+    untouched = file is not None and getattr(image, "tile", None) and image.tell() == 0
+    if untouched and file.seekable():  # type: ignore[union-attr]
+        place = file.tell()  # type: ignore[union-attr]
+        try:
+            file.seek(0)  # type: ignore[union-attr]
+            return _from_stream(io.BytesIO(file.read()), recipe, max_pixels)  # type: ignore[union-attr]
+        finally:
+            file.seek(place)  # type: ignore[union-attr]
+    check_pixels(Size(image.height, image.width), max_pixels)
+    return _decoded(_copy(image), recipe, None, orientation_of(image)).record
+
+
+def _copy(image: Image.Image) -> Image.Image:
+    """Return a copy that knows which format it was of, as `Image.copy` does not."""
+    copied = image.copy()
+    copied.format = image.format
+    return copied
 
 
 def _at_once(path: str, flags: int) -> int:

@@ -9,9 +9,20 @@ from typing import Any
 from mmcache.errors import SettingError
 from mmcache.sources.contract import Encoded, Listing, Source
 from mmcache.sources.folder import Folder
+from mmcache.sources.partners import Partners
 from mmcache.sources.paths import Paths
 
-__all__ = ["SOURCES", "Encoded", "Folder", "Listing", "Paths", "Source", "from_json", "source_of"]
+__all__ = [
+    "SOURCES",
+    "Encoded",
+    "Folder",
+    "Listing",
+    "Partners",
+    "Paths",
+    "Source",
+    "from_json",
+    "source_of",
+]
 
 SOURCES: dict[str, type[Folder | Paths]] = {"folder": Folder, "paths": Paths}
 """The sources that can be described in JSON, and so be read by any worker."""

@@ -32,6 +32,11 @@ class Listing:
         What should be there and cannot be reached, all in the stage ``"list"``.
     left_out : int
         Other files that were seen and are not meant as pictures.
+    names : Strings, optional
+        What the source calls the pictures, where that is not their keys: what ``open`` and ``stat``
+        are asked for.
+    sizes : int32 (N, 2), optional
+        The upright height and width that each picture must have.
     """
 
     keys: Strings
@@ -39,6 +44,8 @@ class Listing:
     classes: tuple[str, ...]
     failures: Failures
     left_out: int
+    names: Strings | None = None
+    sizes: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,30 @@ import errno
 import os
 import stat
 
+from mmcache.signatures import EVIDENT, PREFIX, format_of
 from mmcache.sources.contract import Encoded
 
-__all__ = ["EXTENSIONS", "looks_like_a_picture", "open_regular", "stat_regular"]
+__all__ = [
+    "EXTENSIONS",
+    "RAW_EXTENSIONS",
+    "is_a_picture",
+    "looks_like_a_picture",
+    "open_regular",
+    "stat_regular",
+]
 
 EXTENSIONS = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm"
-    b" .jp2 .j2k .jpx .avif .avifs .ico .qoi .mpo".split()
+    b" .pfm .jp2 .j2k .j2c .jpc .jpf .jpx .avif .avifs .heic .heif .hif .jxl .ico .qoi .mpo .psd"
+    b" .tga .pcx .sgi .bw .rgb .rgba".split()
 )
 """Endings of files that are meant as pictures, in any case."""
+
+RAW_EXTENSIONS = frozenset(
+    b".3fr .arw .cr2 .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raw"
+    b" .rw2 .rwl .sr2 .srf .srw .x3f".split()
+)
+"""Endings of cameras' raw files: many are TIFF, whose picture is a thumbnail."""
 
 _FLAGS = (
     os.O_RDONLY
@@ -28,6 +43,23 @@ _FLAGS = (
 def looks_like_a_picture(name: bytes) -> bool:
     """Tell whether a file's ending is one of :data:`EXTENSIONS`."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def is_a_picture(path: bytes) -> bool:
+    """Tell whether a regular file is meant as a picture, or is one whatever it is called."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending in EXTENSIONS or ending in RAW_EXTENSIONS:
+        return ending in EXTENSIONS
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return False
+    try:
+        return format_of(os.read(descriptor, PREFIX)) in EVIDENT
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def stat_regular(path: bytes) -> os.stat_result:

@@ -15,10 +15,17 @@ import numpy as np
 from mmcache.errors import SourceError, SourceNotFoundError
 from mmcache.records import Failures, Strings, printable, to_bytes, to_str
 from mmcache.sources.contract import Encoded, Listing
-from mmcache.sources.files import looks_like_a_picture, open_regular, stat_regular
+from mmcache.sources.files import (
+    is_a_picture,
+    looks_like_a_picture,
+    open_regular,
+    stat_regular,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mmcache.records import RawFailure
 
 __all__ = ["Folder"]
 
@@ -29,9 +36,10 @@ class Folder:
     """The pictures in a folder and its subfolders, in the byte order of their keys.
 
     A picture's key is its path below the folder, with ``/`` between the parts. Hidden files and
-    folders (those that begin with a dot) are left out, and so are files whose ending is not that of
-    a picture. Where there are subfolders, those of the first level are classes, as in torchvision's
-    ``ImageFolder``: sorted by name, numbered from 0; a picture beside them has the label -1.
+    folders (those that begin with a dot) are left out. So are files that neither are called as
+    pictures are nor begin as pictures do, and cameras' raw files. Where there are subfolders, those
+    of the first level are classes, as in torchvision's ``ImageFolder``: sorted by name, numbered
+    from 0; a picture beside them has the label -1.
 
     Parameters
     ----------
@@ -128,7 +136,7 @@ class _Walk:
 
     root: bytes
     follow_links: bool
-    failures: list[tuple[bytes, str, str]] = field(default_factory=list)
+    failures: list[RawFailure] = field(default_factory=list)
     left_out: int = 0
 
     def __post_init__(self) -> None:
@@ -189,11 +197,11 @@ class _Walk:
             return self._link(prefix, entry)
         if entry.is_dir():
             return name + b"/"
-        if not looks_like_a_picture(name):
-            self.left_out += 1
-            return None
         if not entry.is_file():
-            self._failed(prefix + name, "not a regular file")
+            self._unless_other(prefix + name, "not a regular file")
+            return None
+        if not is_a_picture(entry.path):
+            self.left_out += 1
             return None
         return name
 
@@ -212,7 +220,7 @@ class _Walk:
         elif not stat.S_ISREG(mode):
             self._unless_other(prefix + name, "not a regular file")
         elif self.follow_links or os.path.realpath(entry.path).startswith(self.inside):
-            if looks_like_a_picture(name):
+            if is_a_picture(entry.path):
                 return name
             self.left_out += 1
         else:
@@ -229,7 +237,7 @@ class _Walk:
             self.left_out += 1
 
     def _failed(self, key: bytes, reason: str) -> None:
-        self.failures.append((key.rstrip(b"/"), "list", reason))
+        self.failures.append((key.rstrip(b"/"), "list", reason, None))
 
 
 def _in_byte_order(names: Iterator[bytes]) -> Iterator[bytes]:

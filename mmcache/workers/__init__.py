@@ -81,28 +81,44 @@ def executor_of(executor: str | Executor, workers: int) -> Iterator[Executor]:
         ours.shutdown(wait=True, cancel_futures=True)
 
 
+def _weightless(_: Any) -> int:
+    return 0
+
+
 def results(
-    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+    executor: Executor,
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    workers: int,
+    *,
+    weigh: Callable[[Task], int] = _weightless,
+    most: int = 0,
 ) -> Generator[Result]:
     """Yield ``function(task)`` for each task as they complete, with few of them under way.
 
-    However many tasks there are, only a window of them exists at a time.
+    However many tasks there are, only a window of them exists at a time. What *weigh* says of those
+    under way never adds up to more than *most*, unless one alone weighs more: heavy ones wait for
+    each other.
     """
     waiting = iter(tasks)
     window = 2 * workers + 1
-    pending: set[Future[Result]] = set()
+    pending: dict[Future[Result], int] = {}
+    task = next(waiting, None)
     try:
-        while True:
-            while len(pending) < window and (task := next(waiting, None)) is not None:
+        while task is not None or pending:
+            while task is not None and len(pending) < window:
+                weight = weigh(task)
+                if pending and sum(pending.values()) + weight > most:
+                    break
                 future = executor.submit(function, task)
+                task = next(waiting, None)
                 if future.done():  # a serial executor: nothing to gain by a window
                     yield future.result()
                 else:
-                    pending.add(future)
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    pending[future] = weight
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
+                del pending[future]
                 yield future.result()
     finally:
         for future in pending:
