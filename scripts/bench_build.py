@@ -154,7 +154,7 @@ STAGES = (*AROUND, (filling.Filling, "fill", "decode, resize and write"))
 PIECES = (
     *AROUND,
     (filling, "_encoded", "read the files"),
-    (filling, "decode", "decode and resize"),
+    (filling, "decode_flagged", "decode and resize"),
     (filling, "write_at", "write the records"),
     (google_crc32c, "value", "checksums"),
     (Flusher, "__exit__", "wait for the last flush"),

@@ -325,7 +325,7 @@ def test_on_error_raise_names_the_picture_and_leaves_nothing(broken, tmp_path, e
 def test_on_error_raise_stops_at_a_bad_header_before_anything_is_decoded(tmp_path, monkeypatch):
     folder = paint_folder(tmp_path / "in", 3, longest=60)
     (folder / "bad.jpg").write_text("no picture")
-    monkeypatch.setattr(filling, "decode", None)
+    monkeypatch.setattr(filling, "decode_flagged", None)
     with pytest.raises(mmcache.PictureError, match=r"bad\.jpg"):
         mmcache.build(folder, tmp_path / "out.mmc", on_error="raise")
     assert names(tmp_path) == ["in"]
@@ -374,7 +374,7 @@ def standing(tmp_path):
 def test_an_unchanged_source_is_opened_without_decoding(standing, tmp_path, monkeypatch):
     folder, cache = standing
     before = bytes_of(cache.path)
-    for name in ("mmcache.filling.decode", "mmcache.survey.read_header"):
+    for name in ("mmcache.filling.decode_flagged", "mmcache.survey.read_header"):
         monkeypatch.setattr(name, None)
     for exist in ("resume", "update"):
         again = mmcache.build(folder, tmp_path / "out.mmc", size=30, exist=exist)
@@ -386,7 +386,7 @@ def test_a_source_whose_failures_are_the_same_is_unchanged(broken, tmp_path, mon
     (broken / "text.png").write_text("no picture")
     with pytest.warns(PicturesSkippedWarning):
         mmcache.build(broken, tmp_path / "out.mmc", size=30)
-    monkeypatch.setattr("mmcache.filling.decode", None)
+    monkeypatch.setattr("mmcache.filling.decode_flagged", None)
     assert len(mmcache.build(broken, tmp_path / "out.mmc", size=30)) == 17
 
 

@@ -89,12 +89,15 @@ def test_settings_mean_what_they_mean_in_python(painted, tmp_path):
         *("build", painted, tmp_path / "out.mmc", "--size", "40x56", "--resize", "pad"),
         *("--resample", "lanczos", "--mode", "RGBA", "--background", "1,2,3,4", "--upscale"),
         *("--multiple-of", "9", "--workers", "2", "--executor", "processes", "--quiet"),
+        *("--icc", "ignore", "--value-range", "0,4095", "--frame", "1", "--truncated", "keep"),
+        *("--max-pixels", "1000000", "--max-memory", "2GB", "--max-failures", "0"),
         *("--on-error", "raise", "--exist", "error", "--store", "npy"),
     )
     cache = mmcache.open(tmp_path / "out.mmc")
     settings = {
         "size": (40, 56), "resize": "pad", "resample": "lanczos", "mode": "RGBA",
-        "background": (1, 2, 3, 4), "upscale": True, "multiple_of": 9,
+        "background": (1, 2, 3, 4), "upscale": True, "multiple_of": 9, "icc": "ignore",
+        "value_range": (0, 4095), "frame": 1, "truncated": "keep",
     }  # fmt: skip
     assert cache.recipe == Recipe(**settings)
     assert {field.name for field in dataclasses.fields(Recipe)} == set(settings)

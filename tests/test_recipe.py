@@ -14,7 +14,7 @@ from PIL import ImageColor
 import mmcache
 from mmcache import Recipe, SettingError, Size
 from mmcache.geometry import RESIZES
-from mmcache.recipe import MODES, RESAMPLES
+from mmcache.recipe import ICC, MODES, RESAMPLES, TRUNCATED
 
 edges = st.integers(1, 65_535)
 
@@ -22,18 +22,23 @@ edges = st.integers(1, 65_535)
 @st.composite
 def recipes(draw):
     mode = draw(st.sampled_from(MODES))
+    names = ["white", "#123"] if mode != "P" else []
     resize = draw(st.sampled_from(RESIZES))
     grey = st.integers(0, 255)
-    channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
+    channels = {"L": 1, "RGB": 3, "RGBA": 4, "I;16": 1, "P": 1}[mode]
     upscale = st.sampled_from([None, True, False] if resize in ("contain", "pad") else [None, True])
     return Recipe(
         size=draw(edges | st.tuples(edges, edges)),
         resize=resize,
-        resample=draw(st.sampled_from(RESAMPLES)),
+        resample=draw(st.sampled_from(RESAMPLES if mode != "P" else ["nearest"])),
         mode=mode,
-        background=draw(grey | st.tuples(*[grey] * channels) | st.sampled_from(["white", "#123"])),
+        background=draw(st.one_of(grey, st.tuples(*[grey] * channels), *map(st.just, names))),
         upscale=draw(upscale),
         multiple_of=draw(st.integers(1, 256)),
+        icc=draw(st.sampled_from(ICC)),
+        value_range=draw(st.none() | st.tuples(st.integers(-9, 0), st.floats(1, 9))),
+        frame=draw(st.integers(0, 3)),
+        truncated=draw(st.sampled_from(TRUNCATED)),
     )
 
 
@@ -76,6 +81,25 @@ def recipes(draw):
         {"background": (True, False, True)},
         {"background": (1, 2, 3), "mode": "L"},
         {"background": (1, 2, 3), "mode": "RGBA"},
+        {"background": 65_536, "mode": "I;16"},
+        {"background": 256, "mode": "P", "resample": "nearest"},
+        {"background": "white", "mode": "P", "resample": "nearest"},
+        {"mode": "P"},
+        {"icc": "on"},
+        {"icc": True},
+        {"truncated": None},
+        {"truncated": "drop"},
+        {"frame": -1},
+        {"frame": 1.0},
+        {"frame": True},
+        {"value_range": 255},
+        {"value_range": (0,)},
+        {"value_range": (5, 5)},
+        {"value_range": (9, 1)},
+        {"value_range": (0, float("inf"))},
+        {"value_range": (float("nan"), 1)},
+        {"value_range": (False, True)},
+        {"value_range": ("0", "1")},
         {"upscale": "yes"},
         {"upscale": 2},
         {"upscale": False, "resize": "crop"},
@@ -111,6 +135,9 @@ def test_a_setting_that_makes_no_sense_is_an_error_that_names_it(nonsense):
         ({"upscale": None}, {"upscale": False}),
         ({"resize": "crop"}, {"resize": "crop", "upscale": True}),
         ({"multiple_of": np.int32(14)}, {"multiple_of": 14}),
+        ({"value_range": [0, 4095]}, {"value_range": (0.0, np.float32(4095))}),
+        ({"frame": np.uint8(3)}, {"frame": 3}),
+        ({"background": "white", "mode": "I;16"}, {"background": 65_535, "mode": "I;16"}),
         ({}, {"size": 256, "resize": "contain", "resample": "bicubic", "mode": "RGB"}),
     ],
     ids=str,
@@ -122,13 +149,31 @@ def test_recipes_that_make_the_same_pixels_are_equal(one, other):
     assert repr(Recipe(**one)) == repr(Recipe(**other))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 @pytest.mark.parametrize("name", ["white", "black", "orange", "#80c0ff", "hsl(120, 50%, 50%)"])
 def test_a_named_colour_is_what_pillow_says(name, mode):
     expected = ImageColor.getcolor(name, mode)
     assert Recipe(background=name, mode=mode).background == (
         expected if isinstance(expected, tuple) else (expected,)
     )
+
+
+def test_a_named_colour_is_as_bright_in_16_bits():
+    for name in ("white", "black", "orange"):
+        narrow, wide = (Recipe(background=name, mode=mode).background[0] for mode in ("L", "I;16"))
+        assert wide / 65_535 == narrow / 255
+
+
+def test_a_recipe_that_an_older_version_wrote_means_what_it_meant():
+    older = {
+        "size": [256, 256], "resize": "contain", "resample": "bicubic", "mode": "RGB",
+        "background": [0, 0, 0], "upscale": False, "multiple_of": 1,
+    }  # fmt: skip
+    recipe = Recipe.from_json(older)
+    assert recipe.icc == "ignore"
+    assert recipe != Recipe()
+    assert recipe == Recipe(icc="ignore")
+    assert recipe.to_json() == older  # and has the fingerprint that it had
 
 
 def test_where_there_is_alpha_nothing_said_is_transparent_and_a_grey_is_opaque():
@@ -159,6 +204,10 @@ def test_every_setting_changes_the_fingerprint(setting):
         "background": 1,
         "upscale": True,
         "multiple_of": 2,
+        "icc": "ignore",
+        "value_range": (0, 1),
+        "frame": 1,
+        "truncated": "keep",
     }
     assert Recipe(**{setting: other[setting]}).fingerprint != Recipe().fingerprint
 

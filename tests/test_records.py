@@ -1,5 +1,6 @@
 """Names in one blob, rows by key, failures: against lists and dicts."""
 
+import json
 import os
 
 import numpy as np
@@ -162,13 +163,14 @@ def test_printable_leaves_what_people_read_and_escapes_the_rest():
     assert printable("a\nb\x1b[31m\u2028\u202e") == "a\\nb\\x1b[31m\\u2028\\u202e"
 
 
-triples = st.lists(st.tuples(names, st.sampled_from(STAGES), st.text(max_size=9)), max_size=6)
+sizes = st.none() | st.integers(0, 2**40)
+rows = st.lists(st.tuples(names, st.sampled_from(STAGES), st.text(max_size=9), sizes), max_size=6)
 
 
-@given(triples, slices)
+@given(rows, slices)
 def test_failures_are_a_sequence_of_records(raw, part):
     failures = Failures.of(raw)
-    expected = [Failure(to_str(key), stage, reason) for key, stage, reason in raw]
+    expected = [Failure(to_str(key), *rest) for key, *rest in raw]
     assert len(failures) == len(raw)
     assert list(failures) == expected
     assert failures == expected
@@ -177,14 +179,28 @@ def test_failures_are_a_sequence_of_records(raw, part):
     assert bool(failures) == bool(raw)
 
 
-def test_a_failure_tells_key_stage_and_reason():
-    (failure,) = Failures.of([(b"a.jpg", "header", "no picture")])
+def test_a_failure_tells_key_stage_reason_and_the_size_of_the_file():
+    (failure,) = Failures.of([(b"a.jpg", "header", "no picture", 12)])
     assert (failure.key, failure.stage, failure.reason) == ("a.jpg", "header", "no picture")
+    assert failure.file_size == 12
+    assert Failures.of([(b"a.jpg", "list", "no file", None)])[0].file_size is None
+
+
+@given(rows)
+def test_failures_are_json_whatever_a_name_or_a_reason_has(raw):
+    failures = Failures.of(raw)
+    told = json.loads(json.dumps(failures.to_json()).encode("ascii"))
+    assert [(one["stage"], one["file_size"]) for one in told] == [row[1::2] for row in raw]
+    assert all(one["key"].isprintable() and one["reason"].isprintable() for one in told)
+    assert len(failures.to_text().splitlines()) == max(1, len(raw))
 
 
 def test_failures_print_a_line_each_and_a_few_of_many():
     assert repr(Failures.of([])) == "no failures"
-    assert repr(Failures.of([(b"a\n.jpg", "decode", "cut")])) == "a\\n.jpg: cut (decode)"
-    many = repr(Failures.of([(b"a.jpg", "decode", "cut")] * 1000)).splitlines()
+    assert repr(Failures.of([(b"a\n.jpg", "decode", "cut", None)])) == "a\\n.jpg: cut (decode)"
+    assert (
+        repr(Failures.of([(b"a.jpg", "decode", "cut", 4096)])) == "a.jpg: cut (decode, 4,096 bytes)"
+    )
+    many = repr(Failures.of([(b"a.jpg", "decode", "cut", 7)] * 1000)).splitlines()
     assert len(many) == 21
     assert many[-1] == "... 1,000 in all"

@@ -109,7 +109,7 @@ def test_everything_public_says_what_it_is(name):
 
 
 def test_every_word_of_a_signature_stands_in_its_docstring():
-    for function in (mmcache.build, mmcache.plan, mmcache.apply, mmcache.show):
+    for function in (mmcache.build, mmcache.plan, mmcache.apply, mmcache.show, mmcache.explain):
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (function.__name__, parameter)
 
@@ -131,6 +131,7 @@ ERRORS = [
     errors.RowError("why"),
     errors.UnknownKeyError("why"),
     errors.PictureError("a.jpg", "decode", "why"),
+    errors.TooManyFailuresError("why", ("a.jpg",)),
     errors.WorkerError("why"),
 ]
 
@@ -172,6 +173,7 @@ def test_an_error_is_ours_prints_its_sentence_and_travels(error):
         ("RowError", IndexError),
         ("UnknownKeyError", KeyError),
         ("PictureError", OSError),
+        ("TooManyFailuresError", OSError),
         ("WorkerError", RuntimeError),
     ],
 )

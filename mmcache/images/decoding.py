@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -62,6 +63,8 @@ _FLIPPED = {3, 4, 6, 7}
 # Filters that average must not see the colour under what is clear.
 _PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 _END_OF_JPEG = b"\xff\xd9"
+_SEGMENT = re.compile(rb"\xff[\xc4\xda\xdb\xdd\xfe]")  # tables, scans and comments
+_LONGEST_SEGMENT = 65_535 + 2  # bytes
 
 _Box = tuple[float, float, float, float]
 
@@ -104,9 +107,19 @@ def decode_flagged(
                 raise
     # Given its end, a JPEG's decoder makes the most of what precedes, as viewers do.
     file.seek(0)
-    with open_image(io.BytesIO(file.read() + _END_OF_JPEG), recipe.frame) as image:
+    with open_image(io.BytesIO(_ended(file.read())), recipe.frame) as image:
         record, flags = _decoded(image, recipe, expected, orientation)
     return Decoded(record, flags | FLAGS["truncated"])
+
+
+def _ended(jpeg: bytes) -> bytes:
+    """Return a JPEG that was cut with an end: behind the last segment that is whole."""
+    tail = max(0, len(jpeg) - _LONGEST_SEGMENT)
+    for marker in _SEGMENT.finditer(jpeg, tail):
+        length = int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+        if marker.end() + max(length, 2) > len(jpeg):
+            return jpeg[: marker.start()] + _END_OF_JPEG
+    return jpeg + _END_OF_JPEG
 
 
 def _decoded(

@@ -88,7 +88,7 @@ def open_image(file: BinaryIO, frame: int = 0) -> Image.Image:
         with _strict:
             image = _opened(name, file)
             if frame and image.format in _ANIMATED:
-                _turn_to(image, frame)
+                image.seek(min(frame, getattr(image, "n_frames", 1) - 1))
     except _NONSENSE as error:
         raise DamagedError(f"its {name} header is damaged") from error
     return image
@@ -124,13 +124,6 @@ def _largest_icon(file: BinaryIO) -> Image.Image:
     image: Image.Image = icons.getimage(icons.entry[0].dim)
     image.format = "ICO"
     return image
-
-
-def _turn_to(image: Image.Image, frame: int) -> None:
-    try:
-        image.seek(frame)
-    except EOFError:
-        image.seek(getattr(image, "n_frames", 1) - 1)
 
 
 # Loading -----------------------------------------------------------------------------------------

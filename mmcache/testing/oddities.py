@@ -114,8 +114,8 @@ def without_adobe(jpeg: bytes) -> bytes:
 def _ycck() -> bytes:
     """Return ink as luma, two chromas and black, marked so by Adobe's transform 2."""
     ink = np.asarray(_painted("CMYK"))
-    light = Image.fromarray(255 - ink[..., :3]).convert("YCbCr")
-    stored = np.dstack([255 - np.asarray(light), ink[..., 3]])
+    chroma = np.asarray(Image.fromarray(ink[..., :3]).convert("YCbCr"))
+    stored = np.dstack([255 - chroma, ink[..., 3]])  # Pillow inverts what it writes
     jpeg = _saved(Image.fromarray(stored, "CMYK"), "JPEG", quality=95, subsampling=0)
     transform = jpeg.index(b"Adobe") + 11
     return jpeg[:transform] + b"\x02" + jpeg[transform + 1 :]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmcache.signatures import FORMATS
+from mmcache.signatures import FORMATS, TGA_FOOTER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,9 @@ def reference(data: bytes, background: tuple[int, int, int] = (0, 0, 0)) -> Imag
     with contextlib.suppress(ImportError):
         import pillow_jxl  # noqa: F401, PLC0415  # the same
     Image.init()
-    known = [name for name in FORMATS if name in Image.OPEN]
+    # Pillow takes anything for a TGA that its header does not rule out.
+    tga = data.endswith(TGA_FOOTER)
+    known = [name for name in FORMATS if name in Image.OPEN and (tga or name != "TGA")]
     with Image.open(io.BytesIO(data), formats=known) as image:
         image.load()
         upright = image if image.format == "JXL" else ImageOps.exif_transpose(image)
