@@ -12,7 +12,7 @@ import numpy as np
 
 from mmcache.errors import TooManyFailuresError
 from mmcache.facts import counted, human_bytes
-from mmcache.images import check_pixels, decode_bytes, read_header, unreadable
+from mmcache.images import RefusedError, check_pixels, decode_bytes, read_header, unreadable
 from mmcache.records import SOURCE_MODES, Failures
 from mmcache.signatures import FORMATS
 from mmcache.sources import Source, from_json
@@ -100,19 +100,19 @@ def _header_row(
         header = read_header(encoded.file, recipe.frame)
     check_pixels(header.size, span.limits.pixels)
     if partner is not None and header.size != partner:
-        raise ValueError(
+        raise RefusedError(
             f"it is {header.height} x {header.width}, and the picture that it goes with is"
             f" {partner[0]} x {partner[1]}"
         )
     height, width = recipe.place(header.size).size
     if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
-        raise ValueError(
+        raise RefusedError(
             f"{header.height} x {header.width} would become a record of {height} x {width},"
             f" more than {human_bytes(LARGEST_RECORD)}"
         )
     needed = decode_bytes(header, recipe, encoded.size)
     if needed > span.limits.decoding:
-        raise ValueError(
+        raise RefusedError(
             f"decoding {header.height} x {header.width} needs about {human_bytes(needed)} of"
             f" memory, and the build has {human_bytes(span.limits.decoding)} for it; max_memory="
             " raises that"

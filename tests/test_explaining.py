@@ -1,6 +1,7 @@
 """One record's story."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_a_photo_that_lay_on_its_side_tells_what_was_done(cache):
 
 
 def test_a_small_picture_tells_that_it_was_kept(cache):
-    told = mmcache.explain(cache, cache.keys.index("small.png") if False else 2)
+    told = mmcache.explain(cache, 2)
     assert (told.key, told.row) == ("small.png", 2)
     assert told.steps[:4] == (
         "decoded in full", "stored upright", "kept at its size", "brought from L to RGB",
@@ -55,7 +56,7 @@ def test_rows_and_keys_are_asked_for_as_everywhere(cache, ask):
 
 
 def test_a_picture_that_failed_tells_why(cache):
-    with pytest.raises(mmcache.UnknownKeyError, match="no.* in the cache: not a picture of a form"):
+    with pytest.raises(mmcache.UnknownKeyError, match="is not in the cache: not a picture"):
         mmcache.explain(cache, "text.jpg")
     with pytest.raises(mmcache.UnknownKeyError, match="is not among the 3 pictures"):
         mmcache.explain(cache, "nobody.jpg")
@@ -94,8 +95,6 @@ def test_every_kind_of_picture_has_a_story(tmp_path):
 
 
 def test_a_cache_of_the_first_version_tells_what_it_knows():
-    from pathlib import Path  # noqa: PLC0415
-
     cache = mmcache.open(Path(__file__).parent / "golden" / "ragged.mmc")
     told = mmcache.explain(cache, 0)
     assert (told.format, told.mode) == ("", "")

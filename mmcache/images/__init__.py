@@ -9,12 +9,13 @@ from mmcache.images.decoding import (
 )
 from mmcache.images.headers import Header, read_header, scaled_by
 from mmcache.images.memory import decode_bytes
-from mmcache.images.reasons import ChangedError, unreadable
+from mmcache.images.reasons import ChangedError, RefusedError, unreadable
 
 __all__ = [
     "ChangedError",
     "Decoded",
     "Header",
+    "RefusedError",
     "apply",
     "check_pixels",
     "decode",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms
 
+from mmcache.images.reasons import RefusedError
 from mmcache.records import FLAGS
 
 if TYPE_CHECKING:
@@ -108,11 +109,13 @@ def _converted(mode: str) -> Kind:
 def _numbers(strip: Image.Image) -> Image.Image:
     """Return what is stored as it is: palette indices, grey values, or 0 and 1."""
     if strip.mode not in ("1", "L", "P", "PA", "I") and not strip.mode.startswith("I;16"):
-        raise ValueError(f"pixels of mode {strip.mode} are colours, and no numbers as mode P keeps")
+        raise RefusedError(
+            f"pixels of mode {strip.mode} are colours, and no numbers as mode P keeps"
+        )
     plain = strip.getchannel(0) if strip.mode == "PA" else strip
     stored = np.asarray(plain)
     if stored.dtype.itemsize > 1 and stored.size and not 0 <= stored.min() <= stored.max() <= 255:  # noqa: PLR2004
-        raise ValueError(
+        raise RefusedError(
             f"its numbers reach from {stored.min()} to {stored.max()}, and mode P holds 0 to 255:"
             ' mode="I;16" holds 0 to 65535'
         )

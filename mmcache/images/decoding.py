@@ -25,7 +25,7 @@ from mmcache.images.colours import (
 )
 from mmcache.images.headers import read_header, scaled_by
 from mmcache.images.opening import load, open_image, orientation_of, turned
-from mmcache.images.reasons import ChangedError, DamagedError, TruncatedError, unreadable
+from mmcache.images.reasons import ChangedError, RefusedError, TruncatedError, unreadable
 from mmcache.limits import MAX_PIXELS
 from mmcache.records import FLAGS, printable
 
@@ -229,9 +229,9 @@ def _array(image: Image.Image, recipe: Recipe) -> NDArray[Any]:
 
 
 def check_pixels(size: Size, most: int) -> None:
-    """Raise :class:`DamagedError` where a picture of *size* has more than *most* pixels."""
+    """Raise :class:`RefusedError` where a picture of *size* has more than *most* pixels."""
     if size.height * size.width > most:
-        raise DamagedError(
+        raise RefusedError(
             f"{size.height} x {size.width} is {size.height * size.width / 1e6:,.0f} million pixels,"
             f" more than the limit of {most / 1e6:,.0f} million; max_pixels= raises it"
         )

@@ -8,6 +8,7 @@ __all__ = [
     "ChangedError",
     "DamagedError",
     "MissingPluginError",
+    "RefusedError",
     "TruncatedError",
     "UnknownFormatError",
     "unreadable",
@@ -43,7 +44,14 @@ class ChangedError(ValueError):
     """A picture that is not what its header said when the cache was planned."""
 
 
-_OURS = (UnknownFormatError, MissingPluginError, TruncatedError, DamagedError, ChangedError)
+class RefusedError(ValueError):
+    """A picture that may be whole, and is not what was asked for; the message is the reason."""
+
+
+_OURS = (
+    UnknownFormatError, MissingPluginError, TruncatedError, DamagedError, ChangedError,
+    RefusedError,
+)  # fmt: skip
 
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((UnidentifiedImageError,), str(UnknownFormatError())),
