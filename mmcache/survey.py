@@ -171,7 +171,8 @@ def survey(
             for place, reason, size in headers.failures:
                 row = headers.start + place
                 failed[row] = (keys.raw(row), "header", reason, size)
-            check_failures([*unlisted, *failed.values()], limits)
+            if limits.failures is not None:
+                check_failures([*unlisted, *failed.values()], limits)
             done += len(headers.rows)
             if progress is not None:
                 progress(done, len(keys))
