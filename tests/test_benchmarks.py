@@ -12,6 +12,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 TINY = {
     "bench_pixels": ["--painted=8", "--size=64", "--camera=1", "--sample=3"],
     "bench_build": ["--painted=8", "--size=64", "--rounds=2"],
+    "bench_pictures": ["--painted=8", "--size=64", "--rounds=1", "--edge=300"],
     "bench_read": ["--painted=8", "--size=64", "--rounds=2", "--rows=2000", "--reads=100",
                    "--opens=1"],
     "bench_formats": ["--painted=8", "--size=64", "--rounds=1", "--hand-rounds=1",
@@ -23,6 +24,7 @@ TINY = {
 ROWS = {
     "bench_pixels": ["minimum", "pictures under 40 dB", "full decode", "what mmcache does"],
     "bench_build": ["bare loop, 1 thread", "build, serial", "build, 2 processes", "checksums"],
+    "bench_pictures": ["the bare steps", "mmcache's decode step", "PNG, palette", "JPEG 2000"],
     "bench_read": ["bare loop over lists", "`cache[key]`", "`cache.batch` of 8", "opening, ms"],
     "bench_formats": ["npy", "hdf5", "zarr, one (1 shard)", "zarr, a picture a chunk", "vlen"],
     "bench_copying": ["brought to disk", "mmc to zarr", "jpeg, quality 95", "zarr, zstd"],

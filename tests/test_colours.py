@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ import mmcache
 from mmcache.geometry import Size
 from mmcache.images import colours, decode, decode_flagged, read_header
 from mmcache.recipe import RESAMPLES, Recipe
-from mmcache.records import FLAGS
+from mmcache.records import FLAGS, SOURCE_MODES
+from mmcache.signatures import FORMATS
 from mmcache.testing import icc_profile, odd_pictures, paint
 from mmcache.testing.oddities import ink_profile, numbers, png
 from mmcache.testing.reference import reference
@@ -334,3 +337,13 @@ def test_turned_pictures_are_upright_in_every_format():
             name = f"turned{orientation}.{ending}"
             upright = ImageOps.exif_transpose(opened(name)).convert("RGB")
             assert farthest(at_its_size(name), upright) <= 2
+
+
+def test_the_page_of_pictures_names_every_mode_every_format_and_every_flag():
+    page = (Path(__file__).parent.parent / "docs" / "pictures.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")]
+    told = {mode for row in rows for mode in re.findall(r"`([^`]+)`", row[2])}
+    assert set(SOURCE_MODES) - {""} <= told
+    spelled = {"JPEG2000": "JPEG 2000", "WEBP": "WebP", "JXL": "JPEG XL"}
+    assert all(spelled.get(name, name) in page for name in FORMATS)
+    assert all(f"`{flag}`" in page for flag in FLAGS)

@@ -55,6 +55,11 @@ def photos(tmp_path, monkeypatch):
         place = folder / ("cats", "dogs", "horses")[number // 2 % 3]
         place.mkdir(parents=True, exist_ok=True)
         save(paint(size, number), place / f"{number:03}.jpg", 1 + number % 8)
+        # What goes with it, as large as the picture is when it stands upright.
+        mask = tmp_path / "masks" / place.name / f"{number:03}.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        upright = size[::-1] if number % 8 < 4 else size  # Pillow's order: width, height
+        paint(mmcache.Size(*upright[::-1]), number, "L").save(mask)
     whole = (folder / "dogs" / "002.jpg").read_bytes()
     (folder / "dogs" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "notes.txt").write_text("no picture")
@@ -233,7 +238,7 @@ def told_words(name):
     introduction, *others = plain.split("\n## ")
     sections = {title: text for title, _, text in (one.partition("\n") for one in others)}
     text = sections[name]
-    for title in ("The recipe", "Work"):
+    for title in ("The recipe", "Limits", "Work"):
         if f"(#{title.lower().replace(' ', '-')})" in text:
             text += sections[title]
     told = re.findall(r"`([^`]+)`", introduction + text)
