@@ -23,8 +23,8 @@ from mmcache.errors import (
 )
 from mmcache.facts import counted
 from mmcache.filling import Filling, OnError, check_room, nothing_readable, room_for
-from mmcache.images import decode
-from mmcache.limits import MAX_PIXELS, limits_of
+from mmcache.images import decode, read_header
+from mmcache.limits import MAX_PIXELS, Limits, limits_of
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Icc, Mode, Recipe, Resample, Truncated
@@ -33,6 +33,7 @@ from mmcache.sources import Folder, Listing, Partners, Source, source_of
 from mmcache.stores import store_for
 from mmcache.stores.payload import free_bytes
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign
+from mmcache.survey import memory_needed
 from mmcache.workers import checked_executor, executor_of, worker_count
 
 if TYPE_CHECKING:
@@ -245,11 +246,11 @@ def build(
         found, recipe = _going_with(found, recipe, like)
     where = destination_of(path)
     _check_apart(found, where)
-    if (standing := _standing(where, exist, recipe, found)) is not None:
+    if (standing := _standing(where, exist, recipe, found, limits)) is not None:
         return standing
     with Work(where) as work:
         # Another builder may have finished while this one waited for nothing but the lock.
-        if (standing := _standing(where, exist, recipe, found)) is not None:
+        if (standing := _standing(where, exist, recipe, found, limits)) is not None:
             return standing
         with executor_of(executor, number) as pool:
             with progress_of(progress, "headers") as show:
@@ -322,7 +323,9 @@ def _check_apart(source: Source, where: Path) -> None:
         )
 
 
-def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cache | None:
+def _standing(
+    where: Path, exist: Exist, recipe: Recipe, source: Source, limits: Limits
+) -> Cache | None:
     """Return the cache at the destination where it is what was asked for."""
     if not os.path.lexists(where):
         return None
@@ -336,7 +339,7 @@ def _standing(where: Path, exist: Exist, recipe: Recipe, source: Source) -> Cach
     listing = source.listing()
     difference = _difference(cache, source, listing)
     if exist == "update":
-        return None if difference or _mended(cache, source, listing) else cache
+        return None if difference or _mended(cache, source, listing, limits) else cache
     if difference is None:
         return cache
     raise DifferentCacheError(
@@ -391,8 +394,9 @@ def _difference(cache: Cache, source: Source, listing: Listing) -> str | None:
     return ", ".join(f"{count:,} {word}" for count, word in words if count)
 
 
-def _mended(cache: Cache, source: Source, listing: Listing) -> bool:
-    """Tell whether a picture that failed can be read now."""
+def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits) -> bool:
+    """Tell whether a picture that failed can be read now, within *limits*."""
+    recipe = cache.recipe
     failed = {key for key, *_ in cache.failures.raw()}
     keys = listing.keys
     names = keys if listing.names is None else listing.names
@@ -401,7 +405,9 @@ def _mended(cache: Cache, source: Source, listing: Listing) -> bool:
             continue
         try:
             with source.open(names.raw(place)) as encoded:
-                decode(encoded.file, cache.recipe)
+                header = read_header(encoded.file, recipe.frame)
+                memory_needed(header, encoded.size, recipe, limits)
+                decode(encoded.file, recipe)
         except Exception:  # noqa: BLE001, S112  # it fails as it did before
             continue
         return True

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mmcache.images import Header
     from mmcache.limits import Limits
     from mmcache.recipe import Recipe
     from mmcache.records import RawFailure
     from mmcache.sources import Listing
 
-__all__ = ["SURVEYED", "check_failures", "survey"]
+__all__ = ["SURVEYED", "check_failures", "memory_needed", "survey"]
 
 LARGEST_RECORD = 1 << 31
 """Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
@@ -95,32 +96,43 @@ def _read_headers(span: _Span) -> _Headers:
 def _header_row(
     source: Source, key: bytes, span: _Span, partner: tuple[int, int] | None
 ) -> tuple[int, ...]:
-    recipe = span.recipe
     with source.open(key) as encoded:
-        header = read_header(encoded.file, recipe.frame)
-    check_pixels(header.size, span.limits.pixels)
+        header = read_header(encoded.file, span.recipe.frame)
     if partner is not None and header.size != partner:
         raise RefusedError(
             f"it is {header.height} x {header.width}, and the picture that it goes with is"
             f" {partner[0]} x {partner[1]}"
         )
+    needed = memory_needed(header, encoded.size, span.recipe, span.limits)
+    return (
+        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns,
+        _position(header.format, FORMATS), _position(header.mode, SOURCE_MODES), needed,
+    )  # fmt: skip
+
+
+def memory_needed(header: Header, file_size: int, recipe: Recipe, limits: Limits) -> int:
+    """Return the bytes that decoding a picture takes.
+
+    Raises
+    ------
+    RefusedError
+        Where that, or the picture, or its record is more than *limits* allow.
+    """
+    check_pixels(header.size, limits.pixels)
     height, width = recipe.place(header.size).size
     if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
         raise RefusedError(
             f"{header.height} x {header.width} would become a record of {height} x {width},"
             f" more than {human_bytes(LARGEST_RECORD)}"
         )
-    needed = decode_bytes(header, recipe, encoded.size)
-    if needed > span.limits.decoding:
+    needed = decode_bytes(header, recipe, file_size)
+    if needed > limits.decoding:
         raise RefusedError(
             f"decoding {header.height} x {header.width} needs about {human_bytes(needed)} of"
-            f" memory, and the build has {human_bytes(span.limits.decoding)} for it; max_memory="
+            f" memory, and the build has {human_bytes(limits.decoding)} for it; max_memory="
             " raises that"
         )
-    return (
-        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns,
-        _position(header.format, FORMATS), _position(header.mode, SOURCE_MODES), needed,
-    )  # fmt: skip
+    return needed
 
 
 def _position(name: str, known: tuple[str, ...]) -> int:

@@ -79,6 +79,19 @@ def test_a_picture_of_more_pixels_than_the_limit_is_named(tmp_path):
     assert len(raised) == 2
 
 
+def test_a_bomb_is_not_decoded_to_see_whether_it_is_mended(tmp_path, monkeypatch):
+    folder = paint_folder(tmp_path / "in", 3, longest=90)
+    Image.new("1", (3_000, 3_000)).save(folder / "bomb.png")
+    limit = {"max_pixels": 1_000_000}
+    with pytest.warns(mmcache.PicturesSkippedWarning):
+        cache = mmcache.build(folder, tmp_path / "out.mmc", **limit)
+    decoded = []
+    monkeypatch.setattr("mmcache.ingest.decode", lambda *_: decoded.append(1))
+    same = mmcache.build(folder, tmp_path / "out.mmc", exist="update", **limit)
+    assert same.fingerprint == cache.fingerprint
+    assert not decoded
+
+
 def test_pillows_own_limit_is_of_no_account(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)
     folder = paint_folder(tmp_path / "in", 8, longest=90)
