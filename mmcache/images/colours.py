@@ -71,7 +71,9 @@ def with_true_key(image: Image.Image) -> Image.Image:
     if key is None or not tiles or image.format != "PNG":
         return image
     raw = tiles[0][3]
-    if raw in ("L;2", "L;4") and isinstance(key, int):
+    if raw == "1" and isinstance(key, int):
+        image.info["transparency"] = 255 if key else 0
+    elif raw in ("L;2", "L;4") and isinstance(key, int):
         image.info["transparency"] = key * (85 if raw == "L;2" else 17) & 255
     elif raw == "RGB;16B" and isinstance(key, tuple):
         image.info["transparency"] = tuple(sample >> 8 for sample in key)

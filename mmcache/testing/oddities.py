@@ -116,7 +116,8 @@ def _ycck() -> bytes:
     ink = np.asarray(_painted("CMYK"))
     chroma = np.asarray(Image.fromarray(ink[..., :3]).convert("YCbCr"))
     stored = np.dstack([255 - chroma, ink[..., 3]])  # Pillow inverts what it writes
-    jpeg = _saved(Image.fromarray(stored, "CMYK"), "JPEG", quality=95, subsampling=0)
+    image = Image.frombytes("CMYK", (_SIZE.width, _SIZE.height), stored.tobytes())
+    jpeg = _saved(image, "JPEG", quality=95, subsampling=0)
     transform = jpeg.index(b"Adobe") + 11
     return jpeg[:transform] + b"\x02" + jpeg[transform + 1 :]
 
