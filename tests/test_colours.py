@@ -195,6 +195,29 @@ def test_a_profile_of_no_use_is_ignored_and_noted(name):
     assert np.array_equal(record, at_its_size(name, icc="ignore"))
 
 
+@pytest.mark.parametrize("name", sorted(set(ODD) - {"text-bomb.png"}))
+def test_only_what_is_worth_a_note_has_one(name):
+    expected = {
+        "wrong-profile.jpg": FLAGS["profile"],
+        "junk-profile.jpg": FLAGS["profile"],
+        "float-any.tif": FLAGS["stretched"],
+        "float-flat.tif": FLAGS["stretched"],
+        "int32-any.tif": FLAGS["stretched"],
+        "float-nan.tif": FLAGS["clipped"],
+    }
+    _, flags = decode_flagged(io.BytesIO(ODD[name]), Recipe())
+    assert flags == expected.get(name, 0)
+
+
+def test_masks_have_no_profile():
+    indices = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10))
+    file = io.BytesIO()
+    indices.save(file, "PNG", icc_profile=icc_profile("GRAY", 1.0))
+    record, flags = decode_flagged(file, Recipe(mode="P", resample="nearest"))
+    assert np.array_equal(record[..., 0], np.asarray(indices))
+    assert flags == 0
+
+
 def test_the_profile_and_the_filter_may_change_places():
     image = paint(Size(120, 160), 8)
     file = io.BytesIO()
@@ -233,6 +256,12 @@ def test_numbers_are_scaled_by_the_rule_that_is_stated(name, mode, most):
     record, flags = decode_flagged(tiff(numbers()[name]), Recipe(mode=mode))
     assert flags == expected_flags
     assert farthest(record[..., 0], np.rint((values - low) / (high - low) * most)) <= 1
+
+
+def test_whole_numbers_of_32_bits_that_fit_16_mean_16_however_dark():
+    values = (np.arange(60).reshape(6, 10) * 4).astype(np.int32)
+    assert np.array_equal(decode(tiff(values), Recipe(mode="I;16"))[..., 0], values)
+    assert decode(tiff(values), Recipe(mode="L")).max() == 1
 
 
 def test_a_range_that_is_given_is_taken_and_what_lies_outside_is_noted():

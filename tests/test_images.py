@@ -131,6 +131,40 @@ def test_the_first_picture_of_an_mpo_is_taken():
     assert np.array_equal(decode(file, Recipe()), np.asarray(opened(file.getvalue())))
 
 
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1), (8, 8), (24, 256), (256, 24), (7, 9), (512, 300), (513, 514), (300, 8_200), (8_193, 5),
+     (100, 120), (90, 120), (80, 120), (90, 160), (96, 120), (50, 100)],
+)  # fmt: skip
+def test_the_size_of_a_jpeg_xl_is_told_without_its_decoder(size):
+    pytest.importorskip("pillow_jxl", reason='pip install "mmcache[formats]"')
+    for container in (False, True):
+        file = io.BytesIO()
+        Image.new("L", size[::-1], 99).save(file, "JXL", effort=1, use_container=container)
+        assert read_header(file).size == size
+        assert decode(file, Recipe(size=9_000)).shape == (*size, 3)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_jpeg_that_became_a_jpeg_xl_stands_as_it_stood(tmp_path, orientation):
+    pytest.importorskip("pillow_jxl", reason='pip install "mmcache[formats]"')
+    data = encoded(paint(Size(40, 70), orientation), "JPEG", orientation)
+    (tmp_path / "a.jpg").write_bytes(data)
+    file = io.BytesIO()
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(file, "JXL", lossless_jpeg=True)
+    header = read_header(file)
+    assert header.size == read_header(io.BytesIO(data)).size
+    got = decode(file, Recipe(), expected=header.size, orientation=header.orientation)
+    assert np.array_equal(got, decode(io.BytesIO(data), Recipe()))
+    assert np.array_equal(got, decode(file, Recipe()))
+    # Without what makes a JPEG of it again, the decoder turns it upright.
+    pixels = io.BytesIO(file.getvalue().replace(b"jbrd", b"skip"))
+    assert read_header(pixels).size == header.size
+    turned = decode(pixels, Recipe(), expected=header.size, orientation=1)
+    assert psnr(turned, got) >= 35
+
+
 def test_postscript_is_not_opened():
     file = io.BytesIO()
     paint(Size(20, 20)).save(file, "EPS")

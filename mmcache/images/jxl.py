@@ -24,11 +24,15 @@ _FIRST_TURNED = 5
 
 
 def jxl_size(file: BinaryIO) -> tuple[Size, int]:
-    """Return the upright size and the orientation of an open JPEG XL picture."""
+    """Return the upright size of an open JPEG XL picture, and how its pixels have to be turned.
+
+    The decoder turns a picture upright itself, unless the file holds a JPEG, which it gives back.
+    """
     file.seek(0)
     start = file.read(_BYTES)
+    holds_jpeg = False
     if not start.startswith(_CODESTREAM):
-        start = next(_codestreams(file), b"")
+        start, holds_jpeg = _in_container(file)
     if not start.startswith(_CODESTREAM):
         raise DamagedError("its JXL header is damaged")
     bits = _Bits(start[2:])
@@ -45,7 +49,7 @@ def jxl_size(file: BinaryIO) -> tuple[Size, int]:
         orientation = 1 + bits.take(3)
     stored = Size(height, width)
     upright = Size(width, height) if orientation >= _FIRST_TURNED else stored
-    return upright, orientation
+    return upright, orientation if holds_jpeg else 1
 
 
 def _edge(bits: _Bits, *, small: int) -> int:
@@ -54,23 +58,34 @@ def _edge(bits: _Bits, *, small: int) -> int:
     return 1 + bits.take(_WIDTHS[bits.take(2)])
 
 
-def _codestreams(file: BinaryIO) -> Iterator[bytes]:
-    """Yield how the codestream in a container begins."""
-    file.seek(0)
-    while len(head := file.read(8)) == 8:  # noqa: PLR2004  # a length and a name
-        length, name = struct.unpack(">I4s", head)
-        read = 8
-        if length == 1:
-            length = int.from_bytes(file.read(8), "big")
-            read = 16
-        if name == b"jxlp":
-            file.seek(4, 1)  # its number among the parts
-        if name in (b"jxlc", b"jxlp"):
-            yield file.read(_BYTES)
+def _in_container(file: BinaryIO) -> tuple[bytes, bool]:
+    """Return how the codestream in a container begins, and whether what it holds is a JPEG."""
+    start, holds_jpeg = b"", False
+    for name, place in _boxes(file):
+        holds_jpeg |= name == b"jbrd"
+        if name in (b"jxlc", b"jxlp") and not start:
+            file.seek(place + (4 if name == b"jxlp" else 0))  # behind its number among the parts
+            start = file.read(_BYTES)
+    return start, holds_jpeg
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield the name of each box, and where its contents begin."""
+    place = 0
+    while True:
+        file.seek(place)
+        head = file.read(16)
+        if len(head) < 8:  # noqa: PLR2004  # a length and a name
             return
-        if length < read:  # to the end of the file, or nonsense
+        length, name = struct.unpack(">I4s", head[:8])
+        if length == 1:  # it is a longer one
+            length, skip = int.from_bytes(head[8:], "big"), 16
+        else:
+            skip = 8
+        yield name, place + skip
+        if length < skip:  # to the end of the file, or nonsense
             return
-        file.seek(length - read, 1)
+        place += length
 
 
 class _Bits:
