@@ -192,7 +192,7 @@ def memory(work: Path, edge: int, recipe: mmcache.Recipe) -> str:
         with path.open("rb") as file:
             header = read_header(file)
         told = decode_bytes(header, recipe, path.stat().st_size)
-        took = watched(path, recipe.box.height)
+        took = max(1, watched(path, recipe.box.height))
         path.unlink()
         pixels = f"{took / edge**2:.1f}"
         rows.append((name, f"{took / 1e6:.0f}", pixels, f"{told / 1e6:.0f}", f"{told / took:.2f}"))

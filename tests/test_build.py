@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -21,6 +23,7 @@ import mmcache
 from mmcache import filling, layout, planning, survey
 from mmcache.errors import PicturesSkippedWarning
 from mmcache.recipe import Recipe
+from mmcache.sources import Encoded
 from mmcache.stores.publishing import work_path
 from mmcache.testing import paint_folder
 
@@ -270,6 +273,27 @@ def test_a_source_that_cannot_be_described_is_built_by_threads(photos, tmp_path)
 
 
 # What fails ------------------------------------------------------------------------------------
+
+
+class Growing(Memory):
+    """A source of which one file goes on growing after it was looked at."""
+
+    def open(self, key):
+        encoded = super().open(key)
+        if key.endswith(b"3.jpg"):
+            encoded.file.close()
+            with Path(os.fsdecode(self.within.root), os.fsdecode(key)).open("rb") as file:
+                data = file.read() + b"more"
+            return Encoded(io.BytesIO(data), encoded.size, encoded.mtime_ns)
+        return encoded
+
+
+def test_a_picture_that_grows_while_it_is_read_is_a_failure(photos, tmp_path):
+    with pytest.warns(PicturesSkippedWarning):
+        cache = mmcache.build(Growing(photos), tmp_path / "out.mmc", size=20)
+    assert len(cache.failures)
+    assert all(one.key.endswith("3.jpg") for one in cache.failures)
+    assert {one.reason for one in cache.failures} == {"changed while the cache was being built"}
 
 
 @pytest.mark.parametrize("settings", RECIPES.values(), ids=RECIPES)

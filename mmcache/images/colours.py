@@ -94,7 +94,13 @@ def kind_of(image: Image.Image, recipe: Recipe) -> Kind:
         return Kind(mode, _same)
     if mode in ("1", "L", "La"):
         return _converted("LA" if clear or mode == "La" else "L")
-    return _converted("RGBA" if image.has_transparency_data or mode == "RGBa" else "RGB")
+    return _converted("RGBA" if mode == "RGBa" or _has_alpha(image) else "RGB")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    if image.mode == "P" and image.palette is None:  # a PNG that lacks it, and then is grey
+        return "transparency" in image.info
+    return image.has_transparency_data
 
 
 def _same(strip: Image.Image) -> Image.Image:

@@ -189,6 +189,7 @@ def _pngs() -> Iterator[Odd]:
         yield Odd(f"palette{depth}.png", png(stored, depth, 3, entries))
         yield Odd(f"palette{depth}-key.png", png(stored, depth, 3, entries, clear))
         yield Odd(f"palette{depth}-alpha.png", png(stored, depth, 3, entries, half))
+    yield Odd("palette-missing.png", png(grey, 8, 3))
     key = _chunk(b"tRNS", struct.pack(">H", int(wide[5, 5])))
     yield Odd("grey16.png", png(wide, 16, 0))
     yield Odd("grey16-key.png", png(wide, 16, 0, key))
