@@ -23,7 +23,7 @@ from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
 from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.geometry import Size
-from mmcache.images import decode_flagged, unreadable
+from mmcache.images import decode_flagged, returned_memory, unreadable
 from mmcache.layout import SLAB
 from mmcache.records import COLUMNS, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
@@ -53,6 +53,7 @@ OnError = Literal["skip", "raise"]
 
 _SPAN_ROWS = 8
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
+_LARGE = 64 << 20  # bytes of memory for one picture, after which what is free is given back
 
 
 def no_room(where: Path, needed: int) -> NoSpaceError:
@@ -122,6 +123,14 @@ class _Filled(NamedTuple):
 
 
 def _fill(span: _Span) -> _Filled:
+    """Do the work of *span*, and leave no more memory taken than before."""
+    filled = _decoded(span)
+    if span.memory > _LARGE:
+        returned_memory()
+    return filled
+
+
+def _decoded(span: _Span) -> _Filled:
     """Decode the pictures of *span*, one at a time, each straight to its place."""
     source = from_json(span.source) if isinstance(span.source, dict) else span.source
     nbytes, failures = 0, []

@@ -8,7 +8,7 @@ from mmcache.images.decoding import (
     decode_flagged,
 )
 from mmcache.images.headers import Header, read_header, scaled_by
-from mmcache.images.memory import decode_bytes
+from mmcache.images.memory import decode_bytes, returned_memory
 from mmcache.images.reasons import ChangedError, RefusedError, unreadable
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "decode_bytes",
     "decode_flagged",
     "read_header",
+    "returned_memory",
     "scaled_by",
     "unreadable",
 ]
