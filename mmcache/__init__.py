@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmcache.batches import Batch
     from mmcache.cache import Cache
     from mmcache.cache import open_cache as open  # noqa: A004  # mmcache.open is its name
+    from mmcache.comparing import Comparison, compare
     from mmcache.copying import convert, export
     from mmcache.errors import (
         BusyError,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from mmcache.explaining import Explanation, explain
     from mmcache.geometry import Placement, Size
     from mmcache.images import apply
-    from mmcache.ingest import build, plan
+    from mmcache.ingest import build, discard, plan
+    from mmcache.integrity import Report, verify
     from mmcache.planning import Plan
     from mmcache.recipe import Recipe
     from mmcache.showing import show
@@ -51,6 +53,7 @@ __all__ = [
     "BusyError",
     "Cache",
     "CacheNotFoundError",
+    "Comparison",
     "DamagedCacheError",
     "DestinationError",
     "DifferentCacheError",
@@ -64,6 +67,7 @@ __all__ = [
     "Placement",
     "Plan",
     "Recipe",
+    "Report",
     "RowError",
     "SelectionError",
     "SettingError",
@@ -78,12 +82,15 @@ __all__ = [
     "WorkerError",
     "apply",
     "build",
+    "compare",
     "convert",
+    "discard",
     "explain",
     "export",
     "open",
     "plan",
     "show",
+    "verify",
 ]
 
 __version__ = "0.1.0"
@@ -92,22 +99,27 @@ __version__ = "0.1.0"
 _ELSEWHERE = {
     "Batch": "batches",
     "Cache": "cache",
+    "Comparison": "comparing",
     "Explanation": "explaining",
     "Folder": "sources",
     "Paths": "sources",
     "Placement": "geometry",
     "Plan": "planning",
     "Recipe": "recipe",
+    "Report": "integrity",
     "Size": "geometry",
     "Source": "sources",
     "apply": "images",
     "build": "ingest",
+    "compare": "comparing",
     "convert": "copying",
+    "discard": "ingest",
     "explain": "explaining",
     "export": "copying",
     "open": "cache",
     "plan": "ingest",
     "show": "showing",
+    "verify": "integrity",
 }
 
 

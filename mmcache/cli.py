@@ -7,7 +7,9 @@ import dataclasses
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["main", "parser"]
 
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,13 +51,16 @@ def parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_failures(commands)
     _add_explain(commands)
+    _add_verify(commands)
+    _add_compare(commands)
     _add_convert(commands)
     _add_export(commands)
+    _add_discard(commands)
     return top
 
 
 def _command(
-    commands: Any, name: str, does: str, run: Callable[[argparse.Namespace], None]
+    commands: Any, name: str, does: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=does, description=does)
     command.set_defaults(run=run)
@@ -122,6 +136,27 @@ def _add_explain(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print it as JSON")
 
 
+def _add_verify(commands: Any) -> None:
+    does = "read every byte of a cache, and tell what is not as it was written"
+    command = _command(commands, "verify", does, _verify)
+    command.add_argument("cache")
+    command.add_argument("--workers", type=int, help="how many read at once (default: one a core)")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _add_compare(commands: Any) -> None:
+    does = "tell how a folder differs now from what a cache was built from"
+    command = _command(commands, "compare", does, _compare)
+    command.add_argument("cache")
+    command.add_argument("source", help="a folder of pictures")
+    command.add_argument(
+        "--like", metavar="CACHE", help="pictures that these go with, if the cache was built so"
+    )
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
 def _add_convert(commands: Any) -> None:
     does = "write a cache, or rows of it, in another format; nothing is decoded"
     command = _command(commands, "convert", does, _convert)
@@ -153,6 +188,12 @@ def _add_export(commands: Any) -> None:
         default="zstd",
         help="of Zarr (default: %(default)s)",
     )
+
+
+def _add_discard(commands: Any) -> None:
+    does = "remove what an unfinished build has left"
+    command = _command(commands, "discard", does, _discard)
+    command.add_argument("path", help="where the cache was being built")
 
 
 def _add_copy(command: argparse.ArgumentParser, where: str) -> None:
@@ -320,6 +361,20 @@ def _explain(given: argparse.Namespace) -> None:
     print(json.dumps(explained.to_json(), indent=1) if given.json else explained)
 
 
+def _verify(given: argparse.Namespace) -> int:
+    """Return 1 where anything is not as it was written."""
+    report = mmcache.verify(given.cache, workers=given.workers, progress=not given.quiet)
+    print(json.dumps(report.to_json(), indent=1) if given.json else report)
+    return 0 if report.ok else 1
+
+
+def _compare(given: argparse.Namespace) -> int:
+    """Return 1 where there is a difference, as cmp and diff do."""
+    told = mmcache.compare(given.cache, given.source, like=given.like, progress=not given.quiet)
+    print(json.dumps(told.to_json(), indent=1) if given.json else told)
+    return 0 if told.same else 1
+
+
 def _convert(given: argparse.Namespace) -> None:
     copy = mmcache.convert(
         _part(given),
@@ -342,6 +397,11 @@ def _export(given: argparse.Namespace) -> None:
         progress=not given.quiet,
     )
     print(f"{counted(len(part), 'picture')} in {printable(os.fsencode(where))}")
+
+
+def _discard(given: argparse.Namespace) -> None:
+    removed = mmcache.discard(given.path)
+    print(f"{'removed the' if removed else 'there is no'} unfinished build of {given.path}")
 
 
 def _show(given: argparse.Namespace) -> None:
@@ -380,13 +440,17 @@ def _rows(text: str) -> int | slice:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0: done; 1: it could not be done, said in one sentence; 2: wrong usage; 130: interrupted.
+    0: done; 1: it could not be done, said in one sentence; 2: wrong usage; 130: interrupted;
+    143: ended by SIGTERM.
+    A command that compares returns 1 where there is a difference.
     """
     given = parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):  # which may not know every letter of a path
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        given.run(given)
+        status: int = given.run(given) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -398,7 +462,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{printable(os.fsencode(error.filename))}: " if error.filename else ""
         print(f"mmcache: error: {what}{error.strerror or error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("mmcache: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    except KeyboardInterrupt as stop:
+        kept = "; run the same command to resume" if stop.args else "; nothing was written"
+        print(f"mmcache: interrupted{kept}", file=sys.stderr)
+        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+    return status

@@ -153,7 +153,21 @@ class TooManyFailuresError(MmcacheError, OSError):
 
 
 class WorkerError(MmcacheError, RuntimeError):
-    """A worker process that ended before its work did."""
+    """A worker process that ended before its work did.
+
+    Attributes
+    ----------
+    how : str
+        How it ended while it was at its work; empty where it never began, or something else failed.
+    """
+
+    def __init__(self, message: str, how: str = "") -> None:
+        super().__init__(message)
+        self.how = how
+
+    def __reduce__(self) -> tuple[type[WorkerError], tuple[str, str]]:
+        # Exceptions pickle their args; this one is built from two.
+        return type(self), (str(self), self.how)
 
 
 class PicturesSkippedWarning(UserWarning):

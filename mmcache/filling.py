@@ -12,25 +12,25 @@ import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import google_crc32c
 import numpy as np
-import PIL
-from PIL import features
 
 from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
 from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.geometry import Size
-from mmcache.images import decode_flagged, returned_memory, unreadable
+from mmcache.images import RefusedError, decode_flagged, returned_memory, unreadable
 from mmcache.layout import SLAB
-from mmcache.records import COLUMNS, OFFSET, Failures, key_order, printable
+from mmcache.libraries import libraries
+from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
 from mmcache.stores.frame import file_of, segment_at
-from mmcache.stores.payload import Flusher, free_bytes, opened, write_at
+from mmcache.stores.payload import Flusher, free_bytes, opened, read_at, taken_bytes, write_at
 from mmcache.survey import check_failures
-from mmcache.workers import results
+from mmcache.workers import Span, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mmcache.sources import Source
     from mmcache.stores.contract import Store
     from mmcache.stores.frame import Segment
+    from mmcache.stores.publishing import Work
 
 __all__ = ["Filling", "OnError", "check_room", "nothing_readable", "room_for"]
 
@@ -53,6 +54,8 @@ OnError = Literal["skip", "raise"]
 
 _SPAN_ROWS = 8
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
+_CHECKPOINT = SLAB // 4  # bytes written between two notes of what is on disk
+_OFTEN = 2.0  # seconds between them at most
 _LARGE = 64 << 20  # bytes of memory for one picture, after which what is free is given back
 
 
@@ -67,9 +70,12 @@ def no_room(where: Path, needed: int) -> NoSpaceError:
     )
 
 
-def check_room(needed: int, where: Path) -> None:
-    """Raise :class:`NoSpaceError` where a cache of *needed* bytes has no room at *where*."""
-    if needed > free_bytes(where.parent):
+def check_room(needed: int, where: Path, allocated: int = 0) -> None:
+    """Raise :class:`NoSpaceError` where a cache of *needed* bytes has no room at *where*.
+
+    *allocated* bytes of it are there already.
+    """
+    if needed - allocated > free_bytes(where.parent):
         raise no_room(where, needed)
 
 
@@ -91,23 +97,23 @@ def nothing_readable(source: Source, failures: Failures) -> SourceError:
     )
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Some rows of one slab: what a worker is handed. Numbers and names, never pictures.
+@dataclass(frozen=True, kw_only=True)
+class _Span(Span):
+    """Some rows of one slab, and where their records go.
 
-    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``;
+    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``, and
+    ``lengths`` are the records' own;
     ``memory`` is what the largest of the pictures needs to be decoded, in bytes.
     """
 
     source: dict[str, Any] | Source
     recipe: Recipe
     file: str
-    start: int
-    keys: list[bytes]
     sizes: list[tuple[int, int]]
     orientations: list[int]
     stats: list[tuple[int, int]]
     places: list[int]
+    lengths: list[int]
     memory: int
 
 
@@ -120,6 +126,41 @@ class _Filled(NamedTuple):
     hashes: list[int]
     flags: list[int]
     failures: list[tuple[int, str]]
+
+    def step(self) -> dict[str, list[int]] | None:
+        """Return what a journal tells of it: the rows that are there, if any."""
+        failed = {index for index, _ in self.failures}
+        there = [index for index in range(len(self.checksums)) if index not in failed]
+        if not there:
+            return None
+        return {
+            "rows": [self.start + index for index in there],
+            "checksums": [self.checksums[index] for index in there],
+            "hashes": [self.hashes[index] for index in there],
+            "flags": [self.flags[index] for index in there],
+        }
+
+
+class _Written(NamedTuple):
+    """Records that are said to be in *file*: what a worker looks at."""
+
+    file: str
+    rows: list[int]
+    places: list[int]
+    lengths: list[int]
+    checksums: list[int]
+
+
+def _checked(written: _Written) -> list[int]:
+    """Return the rows of *written* whose bytes are not as their checksums say."""
+    bad = []
+    with opened(written.file, os.O_RDONLY) as descriptor:
+        for row, place, length, checksum in zip(
+            written.rows, written.places, written.lengths, written.checksums, strict=True
+        ):
+            if google_crc32c.value(read_at(descriptor, length, place)) != checksum:
+                bad.append(row)
+    return bad
 
 
 def _fill(span: _Span) -> _Filled:
@@ -138,6 +179,7 @@ def _decoded(span: _Span) -> _Filled:
     with opened(span.file, os.O_RDWR) as descriptor:
         for index in range(len(span.keys)):
             try:
+                _check_given_up(span)
                 encoded = _encoded(source, span, index)
                 record, flags[index] = decode_flagged(
                     io.BytesIO(encoded),
@@ -147,12 +189,19 @@ def _decoded(span: _Span) -> _Filled:
                 )
             except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
                 failures.append((index, unreadable(error)))
+                # Of a builder that was killed a part of it may be here.
+                write_at(descriptor, bytes(span.lengths[index]), span.places[index])
                 continue
             write_at(descriptor, record, span.places[index])
             nbytes += record.nbytes
             checksums[index] = google_crc32c.value(record)
             hashes[index] = google_crc32c.value(encoded)
     return _Filled(span.start, nbytes, checksums, hashes, flags, failures)
+
+
+def _check_given_up(span: _Span) -> None:
+    if span.given_up:
+        raise RefusedError(span.verdict)
 
 
 def _encoded(source: Source, span: _Span, index: int) -> bytes:
@@ -167,12 +216,15 @@ def _encoded(source: Source, span: _Span, index: int) -> bytes:
 
 @dataclass
 class Filling:
-    """The payload of one build, from its allocation to its frame."""
+    """The payload of one build, from its allocation to its frame.
+
+    What *work* has of it from a builder that ended early is checked, and not done again.
+    """
 
     plan: Plan
     source: Source
     store: Store
-    path: Path
+    work: Work
     on_error: OnError
     limits: Limits
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -181,19 +233,48 @@ class Filling:
         self.checksums = np.zeros(len(self.plan), np.uint32)
         self.hashes = np.zeros(len(self.plan), np.uint32)
         self.flags = np.zeros(len(self.plan), np.uint8)
+        self.done = np.zeros(len(self.plan), bool)
         self.segments: list[Segment] = []
+
+    @property
+    def path(self) -> Path:
+        """Where the payload is filled."""
+        return self.work.content
+
+    @property
+    def allocated(self) -> int:
+        """The bytes on disk that an unfinished build has for this one."""
+        return taken_bytes(self.path) if self._goes_on() else 0
+
+    def facts(self) -> dict[str, Any]:
+        """Return what an unfinished payload must be of, to be gone on with."""
+        planned = self.plan
+        return {
+            "mmcache_work": 1,
+            "recipe": planned.recipe.to_json(),
+            "plan": planned.digest,
+            "store": self.store.name,
+            "libraries": libraries(),
+        }
 
     def fill(self, pool: Executor, workers: int, show: Shown) -> None:
         """Allocate the payload and have *pool* write every record."""
         planned = self.plan
+        steps = self._steps()
         self.segments = self.store.allocate(
             self.path, planned.recipe.dtype, planned.pixels, planned.slab
         )
         files = sorted({file_of(self.path, segment.file) for segment in self.segments})
-        done = nbytes = flushed = 0
         show.to(0, len(planned))
+        self._take_over(steps, pool, workers, show)
+        self.work.keep({segment.file for segment in self.segments})
+        if not steps:
+            self.work.begin(self.facts())
+        done = int(self.done.sum())
+        nbytes = flushed = 0
+        flushed_at = monotonic()
         with (
-            Flusher(files) as flusher,
+            Flusher(files, self.work.journal.add) as flusher,
             closing(
                 results(
                     pool,
@@ -206,13 +287,65 @@ class Filling:
             ) as spans,
         ):
             for filled in spans:
+                if step := filled.step():
+                    flusher.tell(step)
                 self._take(filled)
                 done += len(filled.checksums)
                 nbytes += filled.nbytes
-                if nbytes - flushed >= SLAB:
+                if nbytes - flushed >= _CHECKPOINT or monotonic() - flushed_at > _OFTEN:
                     flusher.flush()
-                    flushed = nbytes
+                    flushed, flushed_at = nbytes, monotonic()
                 show.to(done, len(planned), nbytes)
+
+    def _steps(self) -> list[dict[str, Any]]:
+        """Return what the journal tells of this very payload; of any other nothing is kept."""
+        if not self._goes_on():
+            self.work.clear()
+        return self.work.journal.steps
+
+    def _goes_on(self) -> bool:
+        facts = self.work.journal.facts
+        return {name: value for name, value in facts.items() if name != "content"} == self.facts()
+
+    def _take_over(
+        self, steps: list[dict[str, Any]], pool: Executor, workers: int, show: Shown
+    ) -> None:
+        """Find the records of *steps* that are on disk as they were written."""
+        for step in steps:
+            rows = np.array(step["rows"], np.int64)
+            self.done[rows] = True
+            for column, name in (
+                (self.checksums, "checksums"), (self.hashes, "hashes"), (self.flags, "flags")
+            ):  # fmt: skip
+                column[rows] = step[name]
+        number = int(self.done.sum())
+        with closing(results(pool, _checked, self._written(), workers)) as checks:
+            for bad in checks:
+                self.done[bad] = False
+        if steps:
+            show.say(
+                f"{int(self.done.sum()):,} of {counted(len(self.plan), 'picture')} are there from"
+                " before" + ("" if self.done.sum() == number else ", others were damaged")
+            )
+
+    def _written(self) -> Iterator[_Written]:
+        """Yield the records that are said to be there, some at a time."""
+        planned = self.plan
+        item = planned.recipe.dtype.itemsize
+        slab_bytes = planned.slab * item
+        lengths = np.prod(planned.records[:, HEIGHT:], axis=1) * item
+        for slab in planned.slabs:
+            segment, base = segment_at(self.segments, slab.number * slab_bytes)
+            rows = np.flatnonzero(self.done[slab.rows.start : slab.rows.stop]) + slab.rows.start
+            if len(rows):
+                places = planned.records[rows, OFFSET] * item - slab.number * slab_bytes + base
+                yield _Written(
+                    os.fspath(file_of(self.path, segment.file)),
+                    rows.tolist(),
+                    places.tolist(),
+                    lengths[rows].tolist(),
+                    self.checksums[rows].tolist(),
+                )
 
     def _take(self, filled: _Filled) -> None:
         stretch = slice(filled.start, filled.start + len(filled.checksums))
@@ -236,7 +369,7 @@ class Filling:
         slab_bytes = planned.slab * item
         for slab in planned.slabs:
             segment, base = segment_at(self.segments, slab.number * slab_bytes)
-            for rows in _spans_of(slab.rows, columns):
+            for rows in _spans_of(slab.rows, columns, self.done):
                 stretch = slice(rows.start, rows.stop)
                 offsets = planned.records[stretch, OFFSET] * item - slab.number * slab_bytes + base
                 yield _Span(
@@ -249,6 +382,7 @@ class Filling:
                     orientations=columns["orientation"][stretch].tolist(),
                     stats=_pairs(columns["file_size"][stretch], columns["mtime_ns"][stretch]),
                     places=offsets.tolist(),
+                    lengths=(np.prod(planned.records[stretch, HEIGHT:], axis=1) * item).tolist(),
                     memory=int(columns["decode_bytes"][stretch].max()),
                 )
 
@@ -261,7 +395,7 @@ class Filling:
             Payload(planned.recipe, planned.pixels, planned.slab, self.segments),
             self._arrays(),
             classes=planned.classes,
-            libraries=_libraries(),
+            libraries=libraries(),
         )
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -300,24 +434,21 @@ def _pairs(one: NDArray[Any], other: NDArray[Any]) -> list[tuple[int, int]]:
     return list(zip(one.tolist(), other.tolist(), strict=True))
 
 
-def _spans_of(rows: range, columns: dict[str, NDArray[Any]]) -> Iterator[range]:
-    """Cut the rows of a slab so that each piece is a fraction of a second's work."""
+def _spans_of(
+    rows: range, columns: dict[str, NDArray[Any]], done: NDArray[np.bool_]
+) -> Iterator[range]:
+    """Cut the rows of a slab that are to be done so that each piece is a fraction of a second."""
     stretch = slice(rows.start, rows.stop)
     pixels = columns["height"][stretch].astype(np.int64) * columns["width"][stretch]
     start, total = rows.start, 0
-    for row, count in zip(rows, pixels.tolist(), strict=True):
-        if row > start and (row - start >= _SPAN_ROWS or total + count > _SPAN_PIXELS):
+    for row, count, there in zip(rows, pixels.tolist(), done[stretch].tolist(), strict=True):
+        full = row - start >= _SPAN_ROWS or total + count > _SPAN_PIXELS
+        if row > start and (there or full):
             yield range(start, row)
             start, total = row, 0
-        total += count
-    yield range(start, rows.stop)
-
-
-def _libraries() -> dict[str, str]:
-    """Return the versions on which pixels depend."""
-    versions = {"pillow": PIL.__version__}
-    for part in ("libjpeg_turbo", "zlib", "webp", "libtiff", "avif"):
-        version = features.version(part)
-        if version:
-            versions[part] = str(version)
-    return versions
+        if there:
+            start = row + 1
+        else:
+            total += count
+    if start < rows.stop:
+        yield range(start, rows.stop)

@@ -5,26 +5,28 @@ What is here decides whether to build at all; the plan says what, and filling do
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
 from mmcache.cache import Cache, open_cache
+from mmcache.comparing import differences, recipe_differences
 from mmcache.errors import (
+    BusyError,
     DestinationError,
     DifferentCacheError,
     PictureError,
     PicturesSkippedWarning,
     SettingError,
+    TooManyFailuresError,
 )
 from mmcache.facts import counted
 from mmcache.filling import Filling, OnError, check_room, nothing_readable, room_for
 from mmcache.images import decode, read_header
 from mmcache.limits import MAX_PIXELS, Limits, limits_of
+from mmcache.pairing import going_with
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Icc, Mode, Recipe, Resample, Truncated
@@ -32,7 +34,7 @@ from mmcache.records import printable
 from mmcache.sources import Folder, Listing, Partners, Source, source_of
 from mmcache.stores import store_for
 from mmcache.stores.payload import free_bytes
-from mmcache.stores.publishing import Work, destination_of, refuse_foreign
+from mmcache.stores.publishing import Work, destination_of, refuse_foreign, unfinished_at
 from mmcache.survey import memory_needed
 from mmcache.workers import checked_executor, executor_of, worker_count
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from mmcache.geometry import Resize
 
-__all__ = ["Exist", "build", "plan"]
+__all__ = ["Exist", "build", "discard", "plan"]
 
 Exist = Literal["resume", "update", "overwrite", "error"]
 
@@ -97,7 +99,7 @@ def plan(
     free = None if where is None else free_bytes(where.parent)
     found = source_of(source)
     if like is not None:
-        found, recipe = _going_with(found, recipe, like)
+        found, recipe = going_with(found, recipe, like)
     if where is not None:
         _check_apart(found, where)
     with progress_of(progress, "headers") as show:
@@ -135,7 +137,9 @@ def build(
     """Read every picture of *source* once, bring it to size, and write it into a cache at *path*.
 
     The exact size is known from the headers and its room is allocated before a picture is decoded;
-    the cache appears at *path* when it is complete and on disk, or not at all.
+    the cache appears at *path* when it is complete and on disk, or not at all. A build that ended
+    early, however it did, is gone on with by the same call: what it brought to disk is checked and
+    not decoded again. :func:`discard` removes it instead.
 
     Parameters
     ----------
@@ -243,25 +247,32 @@ def build(
             ' pass executor="threads"'
         )
     if like is not None:
-        found, recipe = _going_with(found, recipe, like)
+        found, recipe = going_with(found, recipe, like)
     where = destination_of(path)
     _check_apart(found, where)
     if (standing := _standing(where, exist, recipe, found, limits)) is not None:
+        _sweep(where)
         return standing
-    with Work(where) as work:
+    with Work(where, goes_on=True) as work:
         # Another builder may have finished while this one waited for nothing but the lock.
         if (standing := _standing(where, exist, recipe, found, limits)) is not None:
             return standing
-        with executor_of(executor, number) as pool:
+        _check_unfinished(work, recipe, exist)
+        pool_of = executor_of(executor, number, inherited=work.lock.descriptor)
+        with pool_of as pool:
             with progress_of(progress, "headers") as show:
                 planned = make_plan(
                     found, recipe, limits, workers=number, executor=pool, progress=show.to
                 )
             _refuse_hopeless(planned, found, on_error)
-            check_room(planned.nbytes, where)
-            filling = Filling(planned, found, form, work.content, on_error, limits)
+            filling = Filling(planned, found, form, work, on_error, limits)
+            check_room(planned.nbytes, where, filling.allocated)
             with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
-                filling.fill(pool, number, show)
+                try:
+                    filling.fill(pool, number, show)
+                except (PictureError, TooManyFailuresError):
+                    work.clear()  # what is mended will be another file, and lie elsewhere
+                    raise
         with room_for(planned.nbytes, where):
             filling.finish()
         work.publish()
@@ -276,34 +287,49 @@ def build(
     return cache
 
 
+def discard(path: str | os.PathLike[str]) -> bool:
+    """Remove what an unfinished build of the cache at *path* has left beside it.
+
+    A cache that stands at *path* is left as it is.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to remove.
+
+    Raises
+    ------
+    BusyError
+        (an ``OSError``) where a process is building there now.
+    """
+    where = destination_of(path)
+    if not unfinished_at(where):
+        return False
+    with Work(where, goes_on=True) as work:
+        there = work.has_unfinished
+        work.clear()
+    return there
+
+
 # Before a byte is written ------------------------------------------------------------------------
 
-_GEOMETRY = ("size", "resize", "upscale", "multiple_of")
 
-
-def _going_with(
-    source: Source, recipe: Recipe, like: Cache | str | os.PathLike[str]
-) -> tuple[Source, Recipe]:
-    """Return the partners of *like*'s pictures in *source*, and the recipe that places them."""
-    cache = like if isinstance(like, Cache) else open_cache(like)
-    usual = Recipe()
-    for name in _GEOMETRY:
-        asked, has = getattr(recipe, name), getattr(cache.recipe, name)
-        if asked not in (has, getattr(usual, name)):
-            raise SettingError(
-                f"{name}={asked!r} was asked for, and the pictures of {cache.path}, which these go"
-                f" with, have {name}={has!r}: leave it out"
-            )
-    placed = {name: getattr(cache.recipe, name) for name in _GEOMETRY}
-    columns = cache.columns
-    partners = Partners(
-        source,
-        cache.keys,
-        np.column_stack([columns["height"], columns["width"]]),
-        cache.labels,
-        cache.classes,
+def _check_unfinished(work: Work, recipe: Recipe, exist: Exist) -> None:
+    """Refuse to go on with, or to throw away, what was begun with another recipe."""
+    begun = work.journal.facts.get("recipe")
+    if not work.has_unfinished or begun == recipe.to_json():
+        return
+    if exist == "overwrite":
+        work.clear()
+        return
+    where = work.destination
+    differ = recipe_differences(Recipe.from_json(begun or {}), recipe)
+    raise DifferentCacheError(
+        f"an unfinished build of {where} has {_named(differ, 0)}, and you asked for"
+        f" {_named(differ, 1)}.\n"
+        "    Finish it with its own settings, or remove it with"
+        f' mmcache.discard("{where}"), or pass exist="overwrite".'
     )
-    return partners, dataclasses.replace(recipe, **placed)
 
 
 def _check_apart(source: Source, where: Path) -> None:
@@ -337,10 +363,10 @@ def _standing(
     cache = open_cache(where)
     _check_same_recipe(cache, recipe)
     listing = source.listing()
-    difference = _difference(cache, source, listing)
+    difference = differences(cache, source, listing).summary()
     if exist == "update":
         return None if difference or _mended(cache, source, listing, limits) else cache
-    if difference is None:
+    if not difference:
         return cache
     raise DifferentCacheError(
         f"{where} was built from other pictures than are in {source} now: {difference}.\n"
@@ -348,50 +374,29 @@ def _standing(
     )
 
 
+def _sweep(where: Path) -> None:
+    """Remove what a builder left that was killed when its cache was in place already."""
+    if unfinished_at(where):
+        with contextlib.suppress(BusyError, DestinationError), Work(where):
+            pass
+
+
 def _check_same_recipe(cache: Cache, recipe: Recipe) -> None:
-    names = [setting.name for setting in dataclasses.fields(Recipe)]
-    old, new = ({name: getattr(one, name) for name in names} for one in (cache.recipe, recipe))
-    differ = [name for name in names if old[name] != new[name]]
-    if differ:
-        was = ", ".join(f"{name}={_shown(old[name])}" for name in differ)
-        asked = ", ".join(f"{name}={_shown(new[name])}" for name in differ)
+    if differ := recipe_differences(cache.recipe, recipe):
         raise DifferentCacheError(
-            f"{cache.path} was built with {was}, and you asked for {asked}.\n"
+            f"{cache.path} was built with {_named(differ, 0)}, and you asked for"
+            f" {_named(differ, 1)}.\n"
             f'    Open it as it is with mmcache.open("{cache.path}"), or build to another'
             ' path, or pass exist="overwrite".'
         )
 
 
+def _named(differ: dict[str, tuple[Any, Any]], which: int) -> str:
+    return ", ".join(f"{name}={_shown(values[which])}" for name, values in differ.items())
+
+
 def _shown(value: Any) -> str:
     return repr(tuple(value)) if isinstance(value, tuple) else repr(value)
-
-
-def _difference(cache: Cache, source: Source, listing: Listing) -> str | None:
-    """Return how *source* differs from what *cache* was built from; None where it does not."""
-    keys = listing.keys
-    names = keys if listing.names is None else listing.names
-    failed = {key for key, stage, *_ in cache.failures.raw() if stage != "list"}
-    sizes, times = (cache.columns[name] for name in ("file_size", "mtime_ns"))
-    in_order = keys == cache.keys
-    added = changed = kept = 0
-    for place in range(len(keys)):
-        key = keys.raw(place)
-        if key in failed:
-            continue
-        row = place if in_order else cache._find(key)  # noqa: SLF001  # without an exception each
-        if row is None:
-            added += 1
-            continue
-        kept += 1
-        try:
-            changed += source.stat(names.raw(place)) != (sizes[row], times[row])
-        except OSError:
-            changed += 1
-    removed = len(cache) - kept
-    if not added + changed + removed:
-        return None
-    words = ((added, "added"), (changed, "changed"), (removed, "removed"))
-    return ", ".join(f"{count:,} {word}" for count, word in words if count)
 
 
 def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits) -> bool:

@@ -5,6 +5,7 @@ The plan decides everything that filling needs; it is pure data and never touche
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from operator import itemgetter
@@ -143,6 +144,22 @@ class Plan:
     def largest_decode(self) -> int:
         """The most memory in bytes that decoding one picture will need, about."""
         return int(self.columns["decode_bytes"].max(initial=0))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hexadecimal: equal where each record is made of the same file, and lies there.
+
+        Failures are not in it: what could not be read may be readable now.
+        """
+        keys = self.keys.packed()
+        digest = hashlib.sha256(self.recipe.fingerprint.encode())
+        digest.update(f"{self.slab} {self.pixels}".encode())
+        for array in (
+            keys.blob, keys.offsets, self.records,
+            *(self.columns[name] for name in ("orientation", "file_size", "mtime_ns")),
+        ):  # fmt: skip
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @property
     def slabs(self) -> Iterator[Slab]:

@@ -25,6 +25,9 @@ class Shown:
         if self._call is not None:
             self._call(done, total)
 
+    def say(self, what: str) -> None:
+        """Show a line beside a bar; nothing where there is none."""
+
 
 class _Bar(Shown):
     def __init__(self, bar: Any) -> None:
@@ -37,6 +40,10 @@ class _Bar(Shown):
         if nbytes and (elapsed := self._bar.format_dict["elapsed"]):
             self._bar.set_postfix_str(f"{nbytes / 1e6 / elapsed:.0f} MB/s", refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def say(self, what: str) -> None:
+        if not self._bar.disable:
+            self._bar.write(what, file=sys.stderr)
 
 
 @contextlib.contextmanager

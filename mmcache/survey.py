@@ -16,7 +16,7 @@ from mmcache.images import RefusedError, check_pixels, decode_bytes, read_header
 from mmcache.records import SOURCE_MODES, Failures
 from mmcache.signatures import FORMATS
 from mmcache.sources import Source, from_json
-from mmcache.workers import SerialExecutor, executor_of, results
+from mmcache.workers import SerialExecutor, Span, executor_of, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -52,15 +52,13 @@ file's size in bytes and its time in ns, format and mode by their positions in
 that decoding will need."""
 
 
-@dataclass(frozen=True)
-class _Span:
+@dataclass(frozen=True, kw_only=True)
+class _Span(Span):
     """Some keys whose headers one worker reads; a source that cannot be described goes as it is."""
 
-    start: int
     source: dict[str, Any] | Source
     recipe: Recipe
     limits: Limits
-    keys: list[bytes]
     sizes: list[tuple[int, int]] | None
 
 
@@ -84,6 +82,9 @@ def _read_headers(span: _Span) -> _Headers:
     rows = np.zeros((len(span.keys), len(SURVEYED)), np.int64)
     failures = []
     for index, key in enumerate(span.keys):
+        if span.given_up:
+            failures.append(_Failed(index, span.verdict, _size_of(source, key)))
+            continue
         try:
             rows[index] = _header_row(
                 source, key, span, None if span.sizes is None else span.sizes[index]
@@ -193,17 +194,15 @@ def survey(
 
 def _surveyed(pool: Executor, spans: Iterator[_Span], workers: int) -> Generator[_Headers]:
     """Yield the headers of each span, read by *pool* where that is faster."""
-    first = next(spans, None)
-    if first is None:
-        return
-    clock, work = perf_counter(), thread_time()
-    headers = _read_headers(first)
-    clock, work = perf_counter() - clock, thread_time() - work
-    yield headers
-    # A header in memory is Python's own work, at whose lock threads would only take turns, each
-    # slower than one alone. They are worth having where the disk is what one waits for.
-    if isinstance(pool, ThreadPoolExecutor) and clock < _WAITING * work:
-        pool = SerialExecutor()
+    if isinstance(pool, ThreadPoolExecutor) and (first := next(spans, None)) is not None:
+        clock, work = perf_counter(), thread_time()
+        headers = _read_headers(first)
+        clock, work = perf_counter() - clock, thread_time() - work
+        yield headers
+        # A header in memory is Python's own work, at whose lock threads would only take turns, each
+        # slower than one alone. They are worth having where the disk is what one waits for.
+        if clock < _WAITING * work:
+            pool = SerialExecutor()
     yield from results(pool, _read_headers, spans, workers)
 
 
@@ -213,10 +212,14 @@ def _spans(source: Source, listing: Listing, recipe: Recipe, limits: Limits) -> 
     for start in range(0, len(names), _SPAN):
         stretch = range(start, min(start + _SPAN, len(names)))
         yield _Span(
-            start,
-            described,
-            recipe,
-            limits,
-            [names.raw(row) for row in stretch],
-            None if listing.sizes is None else [tuple(s) for s in listing.sizes[stretch].tolist()],
+            start=start,
+            source=described,
+            recipe=recipe,
+            limits=limits,
+            keys=[names.raw(row) for row in stretch],
+            sizes=(
+                None
+                if listing.sizes is None
+                else [tuple(size) for size in listing.sizes[stretch].tolist()]
+            ),
         )

@@ -22,7 +22,7 @@ from PIL import Image
 import mmcache
 from mmcache.planning import Plan
 from mmcache.recipe import Recipe
-from mmcache.stores.publishing import work_path
+from mmcache.stores.publishing import Work, work_path
 from mmcache.testing import paint_folder
 
 
@@ -231,28 +231,50 @@ def test_a_reader_that_has_seen_enough_is_no_traceback(painted):
     assert ran.stderr == ""
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize("executor", ["threads", "processes"])
-def test_ctrl_c_ends_a_build_with_130_and_leaves_nothing(tmp_path, executor):
+def test_a_build_that_is_interrupted_is_gone_on_with_by_the_same_command(
+    tmp_path, executor, name, status
+):
     folder = paint_folder(tmp_path / "in", 12, longest=900)
-    for number in range(120):
+    for number in range(60):
         for path in sorted(folder.rglob("0*.jpg"))[:9]:
             os.link(path, path.with_name(f"more-{number:03}-{path.name}"))
     out = tmp_path / "out.mmc"
+    command = [sys.executable, "-m", "mmcache", "build", folder, out, "--executor", executor]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmcache", "build", folder, out, "--executor", executor],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    pixels = work_path(out) / "new" / "pixels.npy"
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    journal = work_path(out) / "journal"
     until = time.monotonic() + 60
-    while not pixels.exists() and time.monotonic() < until:
+    while time.monotonic() < until and not (journal.exists() and journal.stat().st_size > 2_000):
         time.sleep(0.01)
-    time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+    if name == "SIGINT":
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+    else:
+        process.terminate()
     told, complained = process.communicate(timeout=60)
-    assert process.returncode == 130, complained
+    assert process.returncode == status, complained
     assert told == ""
-    assert complained == "mmcache: interrupted; nothing was written\n"
-    assert names(tmp_path) == ["in"]
+    assert complained == "mmcache: interrupted; run the same command to resume\n"
+    assert names(tmp_path) == [work_path(out).name, "in"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert names(tmp_path) == ["in", "out.mmc"]
+    anew = mmcache.build(folder, tmp_path / "anew.mmc")
+    assert mmcache.open(out).fingerprint == anew.fingerprint
+
+
+def test_discard_says_whether_there_was_anything_unfinished(tmp_path):
+    out = tmp_path / "out.mmc"
+    assert done("discard", out) == f"there is no unfinished build of {out}\n"
+    with Work(out) as work:
+        work.content.mkdir()
+        work.begin({})
+        work.journal.add([{"rows": [0]}])
+        work.lock.release()  # as a builder that is killed does
+        assert done("discard", out) == f"removed the unfinished build of {out}\n"
+    assert names(tmp_path) == []
 
 
 def test_a_terminal_sees_a_bar(painted, tmp_path):

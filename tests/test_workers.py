@@ -12,6 +12,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mmcache
 from mmcache.testing import paint_folder
@@ -19,7 +21,9 @@ from mmcache.workers import (
     EXECUTORS,
     ProcessExecutor,
     SerialExecutor,
+    Span,
     executor_of,
+    processes,
     results,
     worker_count,
 )
@@ -30,10 +34,15 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture
-def processes():
+@pytest.fixture(name="processes")
+def two_processes():
     with ProcessExecutor(2) as pool:
         yield pool
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return paint_folder(tmp_path_factory.mktemp("source") / "photos", 26, longest=120)
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -114,9 +123,17 @@ def test_a_killed_worker_is_a_worker_error_that_names_the_signal(name):
         os.kill(pid, signal.Signals[name])
         with pytest.raises(mmcache.WorkerError, match=name):
             call.result(timeout=20)
-        for _ in range(2):  # whoever asks again is told, and does not wait
-            with pytest.raises(mmcache.WorkerError, match=name):
-                pool.submit(math.sqrt, 4).result(timeout=20)
+        assert pool.submit(math.sqrt, 4).result(timeout=20) == 2  # another took its place
+        assert pool.submit(os.getpid).result(timeout=20) != pid
+
+
+def test_workers_that_cannot_begin_are_an_error_and_no_fault_of_a_picture(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(processes, "_START", "import sys; sys.exit(3)")
+    with pytest.raises(mmcache.WorkerError, match="could not begin: it ended with exit status 3"):
+        mmcache.build(photos, tmp_path / "out.mmc", executor="processes", workers=2)
+    assert names(tmp_path) == []
 
 
 def test_a_worker_that_exits_is_a_worker_error_that_names_the_status(processes):
@@ -164,9 +181,15 @@ def alive(pid):
 def test_workers_end_when_their_coordinator_is_killed():
     script = (
         "import os, time\n"
-        "from mmcache.workers import ProcessExecutor\n"
+        "from mmcache.workers import ProcessExecutor, processes\n"
+        "start, pids = processes._started, []\n"
+        "def started(inherited):\n"
+        "    process = start(inherited)\n"
+        "    pids.append(process.pid)\n"
+        "    return process\n"
+        "processes._started = started\n"
         "pool = ProcessExecutor(3)\n"
-        "print(*{process.pid for process in pool._processes}, flush=True)\n"
+        "print(*pids, flush=True)\n"
         "[pool.submit(time.sleep, 100) for _ in range(6)]\n"
         "time.sleep(100)\n"
     )
@@ -180,25 +203,88 @@ def test_workers_end_when_their_coordinator_is_killed():
     assert gone(pids)
 
 
-def test_a_worker_that_is_killed_in_a_build_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
-    folder = paint_folder(tmp_path / "in", 6, longest=60)
+def test_a_worker_that_is_killed_in_a_build_is_replaced_and_nothing_is_lost(
+    photos, tmp_path, monkeypatch
+):
+    expected = mmcache.build(photos, tmp_path / "calm.mmc", size=40)
     started = []
-    start = sys.modules["mmcache.workers.processes"]._started
-    monkeypatch.setattr(
-        "mmcache.workers.processes._started", lambda: started.append(start()) or started[-1]
+    start = processes._started
+    monkeypatch.setattr(processes, "_started", lambda fd: started.append(start(fd)) or started[-1])
+
+    def kill(done, total):
+        if done < total:
+            started[-1].kill()
+
+    cache = mmcache.build(
+        photos, tmp_path / "out.mmc", size=40, executor="processes", workers=2, progress=kill
     )
-
-    def kill(done, _):
-        if not done:
-            for process in started:
-                process.kill()
-
-    with pytest.raises(mmcache.WorkerError, match="SIGKILL"):
-        mmcache.build(folder, tmp_path / "out.mmc", executor="processes", workers=2, progress=kill)
-    assert names(tmp_path) == ["in"]
+    assert len(started) > 2
+    assert cache.fingerprint == expected.fingerprint
+    assert not cache.failures
 
 
-# The window ------------------------------------------------------------------------------------
+class Deadly(mmcache.Folder):
+    """A folder of which some pictures end the process that opens them, if it is a worker."""
+
+    def describe(self):
+        return super().describe() | {"kind": "deadly"}
+
+
+DEADLY = {
+    "header": (
+        "import mmcache.survey as room; plain = room._header_row;"
+        " room._header_row = lambda source, key, *rest:"
+        " os._exit(9) if key in {deadly} else plain(source, key, *rest);"
+    ),
+    "decode": (
+        "import mmcache.filling as room; plain = room._encoded;"
+        " room._encoded = lambda source, span, index:"
+        " os._exit(9) if span.keys[index] in {deadly} else plain(source, span, index);"
+    ),
+}
+"""What makes some pictures end every worker that comes to them, as a decoder that crashes would."""
+
+
+@pytest.mark.parametrize("stage", DEADLY)
+def test_a_picture_that_ends_its_worker_is_a_failure_and_the_others_are_in(
+    photos, tmp_path, monkeypatch, stage
+):
+    keys = mmcache.plan(photos).keys
+    deadly = {keys.raw(row) for row in (3, 4, 17)}
+    begin, serve = processes._START.split(" from ")
+    dying = f"{begin} import os; {DEADLY[stage].format(deadly=deadly)} from {serve}"
+    monkeypatch.setattr(processes, "_START", dying)
+    with pytest.warns(mmcache.PicturesSkippedWarning):
+        cache = mmcache.build(
+            photos, tmp_path / "out.mmc", size=40, executor="processes", workers=2
+        )
+    assert {failure.key.encode() for failure in cache.failures} == deadly
+    assert {failure.stage for failure in cache.failures} == {stage}
+    assert {failure.reason for failure in cache.failures} == {
+        "it ends the process that reads it, with exit status 9"
+    }
+    assert list(cache.keys) == [key for key in keys if key.encode() not in deadly]
+
+
+@given(st.sets(st.integers(0, 40)), st.integers(1, 41))
+def test_whatever_pictures_end_their_worker_each_other_one_is_done_once(deadly, count):
+    deadly = {key for key in deadly if key < count}
+
+    def do(span):
+        if span.given_up:
+            assert len(span.keys) == 1
+            return [(span.start, span.verdict)]
+        if deadly & set(span.keys):
+            raise mmcache.WorkerError("a worker process ended", "by a test")
+        return [(span.start + place, "") for place in range(len(span.keys))]
+
+    spans = [
+        Span(start=start, keys=list(range(start, min(start + 8, count))))
+        for start in range(0, count, 8)
+    ]
+    done = [one for outcome in results(SerialExecutor(), do, spans, 2) for one in outcome]
+    verdict = "it ends the process that reads it, by a test"
+    assert sorted(done) == [(key, verdict if key in deadly else "") for key in range(count)]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

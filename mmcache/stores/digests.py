@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from itertools import chain
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["content_digest", "file_frames"]
+__all__ = ["content_digest", "file_frames", "pieces_of", "records_in", "rest_digest"]
 
 _PIECE = 1 << 20  # bytes read at a time
 
@@ -48,16 +49,16 @@ def file_frames(
     """
     if not path.is_dir():
         (name,) = {segment.file for one in arrays.values() for segment in one.segments}
-        return {name: _file_frame(path, _records_in(name, arrays["pixels"], records))}
+        return {name: _file_frame(path, records_in(name, arrays["pixels"], records))}
     # All there are: of some formats a file may hold no array, but what the array is.
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     return {
-        name: _file_frame(path / name, _records_in(name, arrays["pixels"], records))
+        name: _file_frame(path / name, records_in(name, arrays["pixels"], records))
         for name in names
     }
 
 
-def _records_in(
+def records_in(
     file: str, pixels: ArrayFrame, records: NDArray[np.int64]
 ) -> Iterator[tuple[int, int]]:
     """Yield start and end in bytes of the records that lie in *file*, in order."""
@@ -84,17 +85,42 @@ def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[tuple[
 
 
 def _file_frame(file: Path, taken: Iterable[tuple[int, int]]) -> FileFrame:
-    digest = hashlib.sha256()
     with opened(file, os.O_RDONLY) as descriptor:
         length = os.fstat(descriptor).st_size
-        position = 0
-        for start, end in chain(taken, [(length, length)]):
-            while position < start:
-                os.lseek(descriptor, position, os.SEEK_SET)
-                piece = os.read(descriptor, min(start - position, _PIECE))
-                if not piece:
-                    raise OSError(f"{file} ended early")
-                digest.update(piece)
-                position += len(piece)
-            position = end
-    return FileFrame(length, digest.hexdigest())
+        return FileFrame(length, rest_digest(descriptor, length, taken))
+
+
+def rest_digest(descriptor: int, length: int, taken: Iterable[tuple[int, int]]) -> str:
+    """Return the SHA-256 of the first *length* bytes of a file without the stretches *taken*.
+
+    Stretches are start and end in bytes, in order; :class:`OSError` where the file ends before.
+    """
+    digest = hashlib.sha256()
+    position = 0
+    for start, end in chain(taken, [(length, length)]):
+        for piece in pieces_of(descriptor, position, start):
+            digest.update(piece)
+        # Never back: damaged stretches do not make it read a byte twice.
+        position = max(position, end)
+    return digest.hexdigest()
+
+
+def pieces_of(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes of a stretch of a file; :class:`OSError` where the file ends before."""
+    while start < end:
+        piece = _read_at(descriptor, min(end - start, _PIECE), start)
+        if not piece:
+            raise OSError(errno.EIO, "it ends early")
+        yield piece
+        start += len(piece)
+
+
+def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+    try:
+        if hasattr(os, "pread"):
+            return os.pread(descriptor, length, offset)
+        # Windows; each reader has a descriptor of its own
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)
+    except OverflowError:  # behind the end of any file
+        return b""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "copied",
     "free_bytes",
     "opened",
+    "read_at",
     "synced",
     "synced_directory",
+    "taken_bytes",
     "write_at",
     "written",
 ]
@@ -64,6 +66,22 @@ def write_at(descriptor: int, data: Any, offset: int) -> None:
             os.lseek(descriptor, offset, os.SEEK_SET)
             done = os.write(descriptor, rest[:_CHUNK])
         rest, offset = rest[done:], offset + done
+
+
+def read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """Read *length* bytes at *offset* of a file, fewer where it ends before."""
+    pieces = []
+    while length:
+        if hasattr(os, "pread"):
+            piece = os.pread(descriptor, min(length, _CHUNK), offset)
+        else:  # Windows; each reader has a descriptor of its own
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            piece = os.read(descriptor, min(length, _CHUNK))
+        if not piece:
+            break
+        pieces.append(piece)
+        length, offset = length - len(piece), offset + len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def written(path: Path, pieces: Iterable[Any]) -> None:
@@ -131,19 +149,41 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def taken_bytes(path: Path) -> int:
+    """Return the bytes on disk that a file, or a directory with all in it, takes."""
+    blocks = (getattr(one.lstat(), "st_blocks", 0) for one in [path, *path.rglob("*")])
+    return 512 * sum(blocks)
+
+
 class Flusher:
     """A thread that brings files to disk while others fill them.
 
-    ``flush`` asks for one more round and returns at once; leaving the ``with`` block waits for a
-    last one, and raises what went wrong.
+    ``flush`` asks for one more round and returns at once; what it was told is noted when all that
+    was written before is on disk. Leaving the ``with`` block waits for a last round, and raises
+    what went wrong.
+
+    Parameters
+    ----------
+    paths : paths
+        Of the files.
+    note : callable
+        Called, in the thread, with what each round has brought to disk.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(
+        self, paths: Iterable[Path], note: Callable[[list[Any]], None] = lambda _: None
+    ) -> None:
         self._paths = list(paths)
+        self._note = note
+        self._told: list[Any] = []
         self._wanted = threading.Event()
         self._ended = False
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="mmcache-flush", daemon=True)
+
+    def tell(self, what: Any) -> None:
+        """Say what was written, to be noted with the next round."""
+        self._told.append(what)
 
     def flush(self) -> None:
         """Ask for what was written until now to be brought to disk."""
@@ -159,10 +199,15 @@ class Flusher:
 
     def _sync(self) -> None:
         sync = getattr(os, "fdatasync", os.fsync)
+        # Told before this round began: the list may grow at its end meanwhile.
+        told = self._told[: len(self._told)]
         try:
             for path in self._paths:
                 with opened(path, os.O_RDWR) as descriptor:
                     sync(descriptor)
+            if told:
+                self._note(told)
+            del self._told[: len(told)]
         except OSError as error:
             self._error = error
 

@@ -10,18 +10,18 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any, Self
 
 from mmcache.errors import BusyError, DestinationError
 from mmcache.stores.frame import is_cache
-from mmcache.stores.payload import synced_directory
+from mmcache.stores.journal import Journal
+from mmcache.stores.locking import Lock
+from mmcache.stores.payload import synced, synced_directory
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Work", "destination_of", "refuse_foreign", "work_path"]
+__all__ = ["Work", "destination_of", "refuse_foreign", "unfinished_at", "work_path"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -58,40 +58,106 @@ class Work:
     """The right to build *destination*: a neighbouring folder, and a lock on it.
 
     The lock is the operating system's and ends with its process. Leaving the ``with`` block removes
-    the folder with all that is in it; :meth:`publish` puts ``content`` in place before.
+    the folder with all that is in it, but for what can be gone on with: where an error ends the
+    block, ``content`` stays if its :class:`Journal` tells that something of it is done.
+    :meth:`publish` puts ``content`` in place before.
+
+    Parameters
+    ----------
+    destination : Path
+    goes_on : bool
+        Whether the block goes on with unfinished work, or refuses to begin where there is some.
 
     Raises
     ------
     BusyError
         (an ``OSError``) where another process is building the same destination.
+    DestinationError
+        (a ``FileExistsError``) where unfinished work is there.
     """
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, *, goes_on: bool = False) -> None:
         self.destination = destination
         self.folder = work_path(destination)
         self.content = self.folder / "new"
+        self.lock = Lock(self.folder / "lock")
+        self.journal = Journal(self.folder / "journal")
+        self._goes_on = goes_on
         self._stood: tuple[int, int] | None = None
-        self._lock = FileLock(self.folder / "lock", timeout=0)
 
     def __enter__(self) -> Self:
         self._lock_folder()
-        # What a killed builder left is of no use to this one.
-        _removed(self.content)
-        self._stood = _identity(self.destination)
+        try:
+            self._recover()
+            self.journal = Journal(self.folder / "journal")
+            if not self.has_unfinished:
+                self.clear()
+            elif not self._goes_on:
+                raise DestinationError(  # noqa: TRY301
+                    f"an unfinished build of {self.destination} is there: finish it by the same"
+                    f" call, or remove it with mmcache.discard({str(self.destination)!r})"
+                )
+            self._stood = _identity(self.destination)
+        except BaseException:
+            self.lock.release()
+            raise
         return self
 
     def _lock_folder(self) -> None:
-        busy = f"{self.destination} is being built by another process: wait for it to end"
         for _ in range(_TRIES):
             try:
                 self.folder.mkdir(exist_ok=True)
-                self._lock.acquire()
-            except Timeout as error:
-                raise BusyError(busy) from error
+                if self.lock.acquire():
+                    return
             except (FileExistsError, FileNotFoundError):
                 continue  # another builder ended between these two calls, and removed the folder
-            return
-        raise BusyError(busy)
+            break
+        holder = self.lock.holder()
+        who = "another process" if holder is None else f"process {holder}"
+        raise BusyError(f"{self.destination} is being built by {who}: wait for it to end")
+
+    def _recover(self) -> None:
+        """Put back the old generation, where an exchange in two steps was killed between them."""
+        aside = self.content.with_name("old")
+        if os.path.lexists(aside):
+            if not os.path.lexists(self.destination):
+                aside.rename(self.destination)
+            else:
+                _removed(aside)
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether ``content`` is what the journal tells of, and something of it is done.
+
+        After an exchange it is not: the old generation then lies there, and is left to be removed.
+        """
+        identity = _identity(self.content)
+        same = identity is not None and self.journal.facts.get("content") == list(identity)
+        return same and bool(self.journal.steps)
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Begin the journal of ``content``, which is there and is what *facts* say."""
+        if self.content.is_dir():
+            synced(self.content)
+        synced_directory(self.folder)
+        synced_directory(self.folder.parent)
+        self.journal.begin(facts | {"content": list(_identity(self.content) or ())})
+
+    def keep(self, names: set[str]) -> None:
+        """Remove all of ``content`` but these files, and those in folders where one of them is.
+
+        A builder that was killed near its end has written arrays that may not be the same again.
+        """
+        kept = {name.partition("/")[0] for name in names}
+        for entry in self.content.iterdir() if self.content.is_dir() else ():
+            if entry.name not in kept:
+                _removed(entry)
+
+    def clear(self) -> None:
+        """Remove ``content`` and its journal."""
+        (self.folder / "journal").unlink(missing_ok=True)
+        _removed(self.content)
+        self.journal = Journal(self.folder / "journal")
 
     def publish(self) -> None:
         """Put ``content``, which is whole and on disk, at the destination.
@@ -114,13 +180,24 @@ class Work:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _removed(self.content)
+        self.journal = Journal(self.folder / "journal")
+        if kind is not None and self.has_unfinished:
+            if isinstance(error, KeyboardInterrupt):
+                error.args = ("what is done is kept, and the same call goes on with it",)
+            self.lock.release()
+            return
+        self.clear()
         if os.name == "posix":
             shutil.rmtree(self.folder, ignore_errors=True)
-            self._lock.release()
+            self.lock.release()
         else:  # an open file cannot be removed there
-            self._lock.release()
+            self.lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def unfinished_at(destination: Path) -> bool:
+    """Tell whether a working folder is beside *destination*, of a builder that lives or not."""
+    return work_path(destination).is_dir()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

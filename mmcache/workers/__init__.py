@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mmcache.errors import SettingError
+from mmcache.errors import SettingError, WorkerError
 from mmcache.workers.processes import ProcessExecutor
+from mmcache.workers.spans import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,6 +20,7 @@ __all__ = [
     "EXECUTORS",
     "ProcessExecutor",
     "SerialExecutor",
+    "Span",
     "executor_of",
     "results",
     "worker_count",
@@ -61,8 +65,13 @@ def checked_executor(executor: Any) -> None:
 
 
 @contextlib.contextmanager
-def executor_of(executor: str | Executor, workers: int) -> Iterator[Executor]:
-    """Give the executor that is meant; one of ours ends with the ``with`` block."""
+def executor_of(
+    executor: str | Executor, workers: int, *, inherited: int | None = None
+) -> Iterator[Executor]:
+    """Give the executor that is meant; one of ours ends with the ``with`` block.
+
+    Processes of ours hold the descriptor *inherited* as long as they live.
+    """
     checked_executor(executor)
     if isinstance(executor, Executor):
         yield executor
@@ -71,7 +80,7 @@ def executor_of(executor: str | Executor, workers: int) -> Iterator[Executor]:
         yield SerialExecutor()
         return
     ours: Executor = (
-        ProcessExecutor(workers)
+        ProcessExecutor(workers, inherited=inherited)
         if executor == "processes"
         else ThreadPoolExecutor(workers, thread_name_prefix="mmcache")
     )
@@ -98,29 +107,65 @@ def results(
 
     However many tasks there are, only a window of them exists at a time. What *weigh* says of those
     under way never adds up to more than *most*, unless one alone weighs more: heavy ones wait for
-    each other.
+    each other. A :class:`Span` that ended its worker is tried again, in the end in pieces.
     """
-    waiting = iter(tasks)
+    coming = _Tasks(tasks)
     window = 2 * workers + 1
-    pending: dict[Future[Result], int] = {}
-    task = next(waiting, None)
+    pending: dict[Future[Result], tuple[Task, int]] = {}
     try:
-        while task is not None or pending:
-            while task is not None and len(pending) < window:
-                weight = weigh(task)
-                if pending and sum(pending.values()) + weight > most:
+        while coming.more or pending:
+            while coming.more and len(pending) < window:
+                weight = weigh(coming.first)
+                if pending and sum(weight for _, weight in pending.values()) + weight > most:
                     break
+                task = coming.taken()
                 future = executor.submit(function, task)
-                task = next(waiting, None)
                 if future.done():  # a serial executor: nothing to gain by a window
-                    yield future.result()
+                    yield from _outcome(future, task, coming)
                 else:
-                    pending[future] = weight
+                    pending[future] = task, weight
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                del pending[future]
-                yield future.result()
+                task, _ = pending.pop(future)
+                yield from _outcome(future, task, coming)
     finally:
         for future in pending:
             future.cancel()
         wait(pending)
+
+
+class _Tasks(Generic[Task]):
+    """Tasks to come, of which the first is known; those to be done again come before others."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks = iter(tasks)
+        self._known = deque(islice(self._tasks, 1))
+
+    @property
+    def more(self) -> bool:
+        return bool(self._known)
+
+    @property
+    def first(self) -> Task:
+        return self._known[0]
+
+    def taken(self) -> Task:
+        task = self._known.popleft()
+        if not self._known:
+            self._known.extend(islice(self._tasks, 1))
+        return task
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        self._known.extendleft(tasks)
+
+
+def _outcome(future: Future[Result], task: Task, coming: _Tasks[Task]) -> Generator[Result]:
+    """Yield what came of a task, or put what is to be done instead among those to come."""
+    try:
+        outcome = future.result()
+    except WorkerError as error:
+        if not isinstance(task, Span):
+            raise
+        coming.add(task.again(error))
+        return
+    yield outcome

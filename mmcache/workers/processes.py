@@ -27,6 +27,7 @@ __all__ = ["ProcessExecutor", "serve"]
 
 Result = TypeVar("Result")
 
+_STARTS = 3  # of a worker, before it is no accident that none begins
 _START = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
     " from mmcache.workers.processes import serve; serve()"
@@ -37,15 +38,15 @@ class ProcessExecutor(Executor):
     """An executor over *workers* processes, each fed by a thread.
 
     Functions are sent by name and must be importable. A worker that dies fails the call that it
-    was at with :class:`WorkerError`. All workers end when this process does, however it ends.
+    was at with :class:`WorkerError`, and another takes its place. All workers end when this process
+    does, however it ends.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, inherited: int | None = None) -> None:
         self._calls: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
-        self._processes = [_started() for _ in range(workers)]
         self._threads = [
-            threading.Thread(target=self._feed, args=(process,), daemon=True)
-            for process in self._processes
+            threading.Thread(target=self._feed, args=(worker,), daemon=True)
+            for worker in [_Worker(inherited) for _ in range(workers)]
         ]
         self._closed = False
         for thread in self._threads:
@@ -74,37 +75,93 @@ class ProcessExecutor(Executor):
             for thread in self._threads:
                 thread.join()
 
-    def _feed(self, process: subprocess.Popen[bytes]) -> None:
-        # What a dead worker did not read can no longer be flushed to it.
-        with contextlib.suppress(BrokenPipeError), process:
-            while (call := self._calls.get()) is not None:
-                future, message = call
-                if future.set_running_or_notify_cancel():
-                    _answered(process, future, message)
+    def _feed(self, worker: _Worker) -> None:
+        while (call := self._calls.get()) is not None:
+            future, message = call
+            if not future.set_running_or_notify_cancel():
+                continue
+            for _ in range(_STARTS):
+                if worker.begun():
+                    break
+                worker = worker.replaced()
+            if not worker.answered(future, message):
+                worker = worker.replaced()
+        worker.end()
 
 
-def _started() -> subprocess.Popen[bytes]:
+def _started(inherited: int | None) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(  # noqa: S603  # this very interpreter
-        [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", _START],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Windows hands on no descriptors.
+        pass_fds=() if inherited is None or os.name != "posix" else (inherited,),
     )
     assert process.stdin is not None  # noqa: S101  # asked for above
-    with contextlib.suppress(OSError):  # a worker that died at once is found at its first call
+    with contextlib.suppress(OSError):  # one that died at once is found when its word is missing
         pickle.dump(sys.path, process.stdin)
         process.stdin.flush()
     return process
 
 
-def _answered(process: subprocess.Popen[bytes], future: Future[Any], message: bytes) -> None:
-    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018
+class _Worker:
+    """One worker process, and what it was told and has answered."""
+
+    def __init__(self, inherited: int | None) -> None:
+        self._inherited = inherited
+        self._process = _started(inherited)
+        assert self._process.stdin is not None  # noqa: S101  # both are asked for below
+        assert self._process.stdout is not None  # noqa: S101
+        self._calls, self._answers = self._process.stdin, self._process.stdout
+        self._begun = False
+
+    def begun(self) -> bool:
+        """Wait for the worker's word that it began; tell whether it came."""
+        if not self._begun:
+            with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+                pickle.load(self._answers)  # noqa: S301  # from our own worker
+                self._begun = True
+        return self._begun
+
+    def answered(self, future: Future[Any], message: bytes) -> bool:
+        """Send a call and wait for its answer; tell whether the worker still lives."""
+        if not self.begun():
+            future.set_exception(WorkerError(f"a worker could not begin: it ended {self._how()}"))
+            return False
+        try:
+            pickle.dump(message, self._calls)
+            self._calls.flush()
+            answer = pickle.load(self._answers)  # noqa: S301  # from our own worker
+        except (OSError, EOFError, pickle.UnpicklingError):
+            how = self._how()
+            future.set_exception(WorkerError(f"a worker process ended {how}", how))
+            return False
+        _settled(future, answer)
+        return True
+
+    def _how(self) -> str:
+        status = self._process.wait()
+        if status == -signal.SIGKILL:
+            return "by signal SIGKILL; out of memory, perhaps"
+        if status < 0:
+            return f"by signal {signal.Signals(-status).name}"
+        return f"with exit status {status}"
+
+    def replaced(self) -> _Worker:
+        """End this one, and return another in its place."""
+        self.end()
+        return _Worker(self._inherited)
+
+    def end(self) -> None:
+        """Close the pipes, at which the worker ends, and wait for it."""
+        # What a dead worker did not read can no longer be flushed to it.
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass
+
+
+def _settled(future: Future[Any], answer: bytes) -> None:
     try:
-        pickle.dump(message, process.stdin)
-        process.stdin.flush()
-        answer = pickle.load(process.stdout)  # noqa: S301  # our own worker's answer
-    except (OSError, EOFError, pickle.UnpicklingError):
-        future.set_exception(WorkerError(f"a worker process ended {_how(process)}"))
-        return
-    try:
-        done, outcome = pickle.loads(answer)  # noqa: S301  # the same
+        done, outcome = pickle.loads(answer)  # noqa: S301  # from our own worker
     except Exception as error:  # noqa: BLE001  # of a class that only the worker has
         future.set_exception(WorkerError(f"a worker's answer cannot be read here: {error}"))
         return
@@ -114,19 +171,13 @@ def _answered(process: subprocess.Popen[bytes], future: Future[Any], message: by
         future.set_exception(outcome)
 
 
-def _how(process: subprocess.Popen[bytes]) -> str:
-    status = process.wait()
-    if status < 0:
-        return f"by signal {signal.Signals(-status).name}; out of memory, perhaps"
-    return f"with exit status {status}"
-
-
 def serve() -> None:
     """Do what the pipe says until it ends: the whole life of a worker process."""
     # Ctrl-C is sent to the whole group; when to stop is the coordinator's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the answers
+    _tell(answers, "begun")
     calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, calls), daemon=True).start()
     while True:
@@ -135,8 +186,15 @@ def serve() -> None:
             answer = pickle.dumps((True, function(*args, **kwargs)))
         except Exception as error:  # noqa: BLE001  # the future carries it
             answer = _failed(error)
-        pickle.dump(answer, answers)
-        answers.flush()
+        _tell(answers, answer)
+
+
+def _tell(stream: BinaryIO, what: Any) -> None:
+    try:
+        pickle.dump(what, stream)
+        stream.flush()
+    except BrokenPipeError:
+        os._exit(0)  # the coordinator has ended, and nobody is there to hear it
 
 
 def _listen(stream: BinaryIO, calls: queue.SimpleQueue[Any]) -> None:

@@ -1,0 +1,111 @@
+"""The right to build one destination: the operating system's lock on a file.
+
+It ends with the last process that holds the file's descriptor, however that process ends. Workers
+inherit the descriptor, so that nobody begins anew while one of them may still write.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Lock"]
+
+_PATIENCE = 10.0  # seconds for the workers of a builder that was killed
+_PAUSE = 0.02
+_AWAY = 1 << 30  # a byte that nobody reads: what Windows locks cannot be read
+_DIGITS = 20
+
+
+class Lock:
+    """A lock on the file at *path*, which tells who has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock, and tell whether it could be had.
+
+        Nobody waits for a process that lives; for the workers of one that does not, a little.
+        :class:`FileNotFoundError` where the file was removed meanwhile.
+        """
+        until = time.monotonic() + _PATIENCE
+        while not self._taken():
+            holder = self.holder()
+            if holder is None or _lives(holder) or time.monotonic() > until:
+                return False
+            time.sleep(_PAUSE)
+        return True
+
+    def _taken(self) -> bool:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(self.path, flags, 0o666)
+        try:
+            if not _locked(descriptor):
+                os.close(descriptor)
+                return False
+            here, there = os.fstat(descriptor), self.path.stat()
+            if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+                raise FileNotFoundError(self.path)  # another file by now
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except OSError:
+            os.close(descriptor)
+            raise
+        self.descriptor = descriptor
+        return True
+
+    def holder(self) -> int | None:
+        """Return the process that took the lock last; None where that is not told."""
+        try:
+            with self.path.open("rb") as file:
+                return int(file.read(_DIGITS))
+        except (OSError, ValueError):
+            return None
+
+    def release(self) -> None:
+        """Give the lock back; whoever inherited it keeps it until it ends."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        import fcntl  # noqa: PLC0415  # POSIX alone has it
+    except ImportError:
+        return _locked_on_windows(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _locked_on_windows(descriptor: int) -> bool:
+    import msvcrt  # noqa: PLC0415  # Windows alone has it
+
+    os.lseek(descriptor, _AWAY, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    except OSError:
+        return False
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return True
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return True  # to ask would end it there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
