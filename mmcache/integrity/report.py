@@ -57,8 +57,9 @@ class Damage:
         text = f"{printable(self.file)}: {printable(self.what)}"
         if not len(self.rows):
             return text
-        named = ", ".join(printable(key) for key in self.keys[:_NAMED])
-        rest = len(self.keys) - _NAMED
+        few = zip(self.keys[:_NAMED], self.rows.tolist(), strict=False)
+        named = ", ".join(printable(key) or f"row {row}" for key, row in few)
+        rest = len(self.rows) - _NAMED
         named += f", and {rest:,} more" if rest > 0 else ""
         return f"{text}; {counted(len(self.rows), 'picture')}: {named}"
 
