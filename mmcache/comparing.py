@@ -423,7 +423,7 @@ def _size_and_time(source: Source, name: bytes) -> tuple[int, int] | None:
     """Return a file's size and time; None where they cannot be told."""
     try:
         return source.stat(name)
-    except (OSError, ValueError):  # a ValueError for a path that no file can have
+    except OSError:
         return None
 
 
@@ -434,7 +434,7 @@ def _content(source: Source, name: bytes) -> int | None:
         with source.open(name) as encoded:
             while piece := encoded.file.read(_PIECE):
                 crc = google_crc32c.extend(crc, piece)
-    except (OSError, ValueError):
+    except OSError:
         return None
     return crc
 

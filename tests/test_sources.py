@@ -390,3 +390,11 @@ def test_every_source_that_can_be_described_is_registered(tmp_path):
         if isinstance(thing, type) and "describe" in vars(thing)
     }
     assert concrete == set(SOURCES.values())
+
+
+def test_a_path_that_no_file_can_have_is_a_failure_and_the_others_are_in(tmp_path):
+    paths = sorted(paint_folder(tmp_path / "in", 3, longest=60).rglob("*.*g"))
+    with pytest.warns(mmcache.PicturesSkippedWarning):
+        cache = mmcache.build([*paths, "no\0path.jpg"], tmp_path / "out.mmc", size=20)
+    assert len(cache) == 3
+    assert list(cache.failures) == [("no\0path.jpg", "header", "no file can have this name", None)]

@@ -64,7 +64,11 @@ def is_a_picture(path: bytes) -> bool:
 
 def stat_regular(path: bytes) -> os.stat_result:
     """Return a regular file's status; :class:`OSError` for anything else."""
-    return _regular(os.stat(path))
+    try:
+        status = os.stat(path)
+    except ValueError as error:  # there is a NUL in it
+        raise OSError(errno.EINVAL, "no file can have this name") from error
+    return _regular(status)
 
 
 def open_regular(path: bytes) -> Encoded:
