@@ -27,8 +27,9 @@ from mmcache.layout import SLAB
 from mmcache.libraries import libraries
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.sources import from_json
+from mmcache.stores.digests import crc32c_of
 from mmcache.stores.frame import file_of, segment_at
-from mmcache.stores.payload import Flusher, free_bytes, opened, read_at, taken_bytes, write_at
+from mmcache.stores.payload import Flusher, free_bytes, opened, taken_bytes, write_at
 from mmcache.survey import check_failures
 from mmcache.workers import Span, results
 
@@ -158,7 +159,7 @@ def _checked(written: _Written) -> list[int]:
         for row, place, length, checksum in zip(
             written.rows, written.places, written.lengths, written.checksums, strict=True
         ):
-            if google_crc32c.value(read_at(descriptor, length, place)) != checksum:
+            if crc32c_of(descriptor, place, place + length) != checksum:
                 bad.append(row)
     return bad
 

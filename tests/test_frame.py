@@ -155,6 +155,14 @@ def test_a_folder_of_the_cache_that_is_a_link_is_refused(copied, document):
         mmcache.open(copied)
 
 
+def test_a_folder_that_is_a_loop_of_links_is_damage(uniform, tmp_path):
+    copy = mmcache.convert(uniform, tmp_path / "copy.zarr", progress=False).path
+    shutil.rmtree(copy / "labels")
+    (copy / "labels").symlink_to("labels")
+    with pytest.raises(DamagedCacheError, match="labels"):
+        mmcache.open(copy)
+
+
 def places_of(plain, path=()):
     """Yield where every value of a JSON document stands."""
     if path:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import google_crc32c
 import numpy as np
 
 from mmcache.errors import DamagedCacheError
 from mmcache.records import CHANNELS, HEIGHT, OFFSET, WIDTH
-from mmcache.stores.digests import pieces_of
+from mmcache.stores.digests import crc32c_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,24 +254,13 @@ def _bad(it: Inspection, block: _Block) -> NDArray[np.bool_]:
         try:
             with it.stored.opened(segment.file) as descriptor:
                 found = [
-                    _crc32c(descriptor, start, start + length)
+                    crc32c_of(descriptor, start, start + length)
                     for start, length in zip(starts, block.lengths[here].tolist(), strict=True)
                 ]
         except DamagedCacheError:  # the file is not there, and all of them are bad
             continue
         bad[here] = found != block.checksums[here]
     return bad
-
-
-def _crc32c(descriptor: int, start: int, end: int) -> int:
-    """Return the CRC-32C of a stretch of a file, or what none can be where it cannot be read."""
-    checksum = 0
-    try:
-        for piece in pieces_of(descriptor, start, end):
-            checksum = google_crc32c.extend(checksum, piece)
-    except OSError:
-        return -1
-    return checksum
 
 
 def _add_bad(it: Inspection, block: _Block, bad: NDArray[np.bool_]) -> None:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcache.stores.digests import pieces_of
 from mmcache.stores.frame import PAGE, file_of, read_frame
-from mmcache.stores.payload import opened
+from mmcache.stores.payload import opened, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import google_crc32c
 import numpy as np
 
 from mmcache.records import HEIGHT, OFFSET
 from mmcache.stores.frame import ArrayFrame, FileFrame
-from mmcache.stores.payload import opened
+from mmcache.stores.payload import opened, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["content_digest", "file_frames", "pieces_of", "records_in", "rest_digest"]
-
-_PIECE = 1 << 20  # bytes read at a time
+__all__ = ["content_digest", "crc32c_of", "file_frames", "records_in", "rest_digest"]
 
 
 def content_digest(recipe: str, classes: Iterable[str], arrays: dict[str, ArrayFrame]) -> str:
@@ -105,22 +103,12 @@ def rest_digest(descriptor: int, length: int, taken: Iterable[tuple[int, int]]) 
     return digest.hexdigest()
 
 
-def pieces_of(descriptor: int, start: int, end: int) -> Iterator[bytes]:
-    """Yield the bytes of a stretch of a file; :class:`OSError` where the file ends before."""
-    while start < end:
-        piece = _read_at(descriptor, min(end - start, _PIECE), start)
-        if not piece:
-            raise OSError(errno.EIO, "it ends early")
-        yield piece
-        start += len(piece)
-
-
-def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+def crc32c_of(descriptor: int, start: int, end: int) -> int:
+    """Return the CRC-32C of a stretch of a file, or -1, which none is, where it cannot be read."""
+    checksum = 0
     try:
-        if hasattr(os, "pread"):
-            return os.pread(descriptor, length, offset)
-        # Windows; each reader has a descriptor of its own
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, length)
-    except OverflowError:  # behind the end of any file
-        return b""
+        for piece in pieces_of(descriptor, start, end):
+            checksum = google_crc32c.extend(checksum, piece)
+    except OSError:
+        return -1
+    return checksum

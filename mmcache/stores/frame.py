@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from mmcache.errors import CacheNotFoundError, DamagedCacheError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 __all__ = [
     "FRAME_FILE",
@@ -33,6 +33,7 @@ __all__ = [
     "file_of",
     "in_group",
     "is_cache",
+    "lies_inside",
     "read_frame",
     "segment_at",
     "signpost",
@@ -228,6 +229,12 @@ def _whole(number: object) -> int:
 def file_of(path: Path, name: str) -> Path:
     """Return where file *name* of the cache at *path* is: a cache of one file is that file."""
     return path / name if path.is_dir() else path
+
+
+def lies_inside(path: Path, file: Path) -> bool:
+    """Tell whether the folder of *file* is in the cache at *path*, and behind no link out of it."""
+    # Unlike pathlib's resolve, realpath puts up with loops of links.
+    return Path(os.path.realpath(file.parent)).is_relative_to(os.path.realpath(path))
 
 
 def segment_at(segments: Iterable[Segment], position: int) -> tuple[Segment, int]:

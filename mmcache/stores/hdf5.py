@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from mmcache.stores.frame import PAGE, Segment, signpost
-from mmcache.stores.payload import allocated, opened, synced, write_at
+from mmcache.stores.payload import allocated, opened, pieces_of, synced, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,8 +27,6 @@ __all__ = ["FILE", "Hdf5Store"]
 
 FILE = "cache.h5"
 """What a frame calls the file, which may have any name."""
-
-_PIECE = 1 << 20  # bytes copied at a time
 
 
 class Hdf5Store:
@@ -121,9 +119,7 @@ def _copy_between(source: Path, target: Path, segments: Iterable[Segment]) -> No
     position = PAGE
     with opened(source, os.O_RDONLY) as here, opened(target, os.O_RDWR) as there:
         for start, stop in [*taken, (end, end)]:
-            while position < start:
-                os.lseek(here, position, os.SEEK_SET)
-                piece = os.read(here, min(start - position, _PIECE))
+            for piece in pieces_of(here, position, start):
                 write_at(there, piece, position)
                 position += len(piece)
             position = stop

@@ -6,7 +6,6 @@ Knows no format: a frame says which bytes are which array.
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
 import stat
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcache.errors import DamagedCacheError, TooManyFilesError
-from mmcache.stores.frame import file_of
-from mmcache.stores.payload import opened
+from mmcache.stores.frame import file_of, lies_inside
+from mmcache.stores.payload import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,10 +76,9 @@ class Mapping:
 
         A newer generation may stand at the path. What is mapped is still the old one, whole.
         """
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         with contextlib.ExitStack() as stack:
             try:
-                descriptor = stack.enter_context(opened(file_of(self.path, name), flags))
+                descriptor = stack.enter_context(reading(file_of(self.path, name)))
             except OSError:
                 yield None
                 return
@@ -118,7 +116,7 @@ class Mapping:
 def _inside(path: Path, name: str) -> Path:
     """Return where file *name* of the cache at *path* is; its folders may be no links either."""
     file = path / name
-    if "/" in name and not file.parent.resolve().is_relative_to(path.resolve()):
+    if "/" in name and not lies_inside(path, file):
         raise DamagedCacheError(f"{file} lies behind a link, and no file of a cache does")
     return file
 
@@ -127,9 +125,7 @@ def _inside(path: Path, name: str) -> Path:
 def _checked(path: Path, length: int) -> Iterator[int]:
     """Open a file of the cache, which must be a plain file of this length."""
     try:
-        # Not through a link, and not waiting at a FIFO.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        with opened(path, flags) as descriptor:
+        with reading(path) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise DamagedCacheError(f"{path} is no plain file, as a cache's files are")
@@ -139,12 +135,9 @@ def _checked(path: Path, length: int) -> Iterator[int]:
                     " was not copied whole, or was changed; copy or build it again"
                 )
             yield descriptor
+    except TooManyFilesError:
+        raise
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise TooManyFilesError(
-                f"{path} could not be opened, since this process has too many files open: close"
-                " other caches, or allow it more with ulimit -n"
-            ) from error
         raise DamagedCacheError(
             f"{path} belongs to the cache and cannot be read: {error.strerror}"
         ) from error

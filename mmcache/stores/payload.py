@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
+from mmcache.errors import TooManyFilesError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
@@ -20,7 +22,8 @@ __all__ = [
     "copied",
     "free_bytes",
     "opened",
-    "read_at",
+    "pieces_of",
+    "reading",
     "synced",
     "synced_directory",
     "taken_bytes",
@@ -42,6 +45,25 @@ def opened(path: str | os.PathLike[str], flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[int]:
+    """Open a file of a cache to read it: through no link, and without waiting at a FIFO.
+
+    :class:`TooManyFilesError` where this process may open no more, and :class:`OSError` as ever.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with opened(path, flags) as descriptor:
+            yield descriptor
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise TooManyFilesError(
+            f"{path} could not be opened, since this process has too many files open: close other"
+            " caches, or allow it more with ulimit -n"
+        ) from error
 
 
 def allocated(path: Path, header: bytes, length: int) -> None:
@@ -68,20 +90,25 @@ def write_at(descriptor: int, data: Any, offset: int) -> None:
         rest, offset = rest[done:], offset + done
 
 
-def read_at(descriptor: int, length: int, offset: int) -> bytes:
-    """Read *length* bytes at *offset* of a file, fewer where it ends before."""
-    pieces = []
-    while length:
-        if hasattr(os, "pread"):
-            piece = os.pread(descriptor, min(length, _CHUNK), offset)
-        else:  # Windows; each reader has a descriptor of its own
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            piece = os.read(descriptor, min(length, _CHUNK))
+def pieces_of(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes of a stretch of a file; :class:`OSError` where the file ends before."""
+    while start < end:
+        piece = _read_at(descriptor, min(end - start, _PIECE), start)
         if not piece:
-            break
-        pieces.append(piece)
-        length, offset = length - len(piece), offset + len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            raise OSError(errno.EIO, "it ends early")
+        yield piece
+        start += len(piece)
+
+
+def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+    try:
+        if hasattr(os, "pread"):
+            return os.pread(descriptor, length, offset)
+        # Windows; each reader has a descriptor of its own
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)
+    except OverflowError:  # behind the end of any file
+        return b""
 
 
 def written(path: Path, pieces: Iterable[Any]) -> None:
@@ -123,10 +150,7 @@ def copied(here: int, start: int, there: int, to: int, length: int) -> None:
     while length:
         done = _copied_inside(here, start, there, to, length)
         if not done:
-            os.lseek(here, start, os.SEEK_SET)
-            piece = os.read(here, min(length, _PIECE))
-            if not piece:
-                raise OSError(errno.EIO, "a file ended while it was copied")
+            piece = next(pieces_of(here, start, start + length))
             write_at(there, piece, to)
             done = len(piece)
         start, to, length = start + done, to + done, length - done

@@ -11,18 +11,17 @@ import errno
 import hashlib
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcache.errors import DamagedCacheError, TooManyFilesError
-from mmcache.stores.digests import pieces_of
-from mmcache.stores.frame import FRAME_FILE, GROUP_FILE, file_of, in_group
-from mmcache.stores.payload import opened
+from mmcache.stores.frame import FRAME_FILE, GROUP_FILE, file_of, in_group, lies_inside
+from mmcache.stores.payload import pieces_of, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Stored"]
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _SENTENCES = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
@@ -45,7 +43,6 @@ class Stored:
         self.path = path
         self.frame = frame
         self.is_directory = path.is_dir()
-        self._root = os.path.realpath(path)  # which, unlike pathlib, puts up with loops of links
 
     @property
     def frame_file(self) -> str:
@@ -77,15 +74,12 @@ class Stored:
         with contextlib.ExitStack() as stack:
             try:
                 file = file_of(self.path, name)
-                if self.is_directory and not self._is_inside(file):
+                if self.is_directory and not lies_inside(self.path, file):
                     raise DamagedCacheError("lies behind a link, and no file of a cache does")
-                descriptor = stack.enter_context(opened(file, _FLAGS))
+                descriptor = stack.enter_context(reading(file))
+            except TooManyFilesError:
+                raise
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    raise TooManyFilesError(
-                        f"{file} could not be opened, since this process has too many files open:"
-                        " close other caches, or allow it more with ulimit -n"
-                    ) from error
                 told = _SENTENCES.get(error.errno or 0, f"cannot be read: {error.strerror}")
                 raise DamagedCacheError(told) from error
             except UnicodeError as error:
@@ -95,9 +89,6 @@ class Stored:
                 kind = "a folder" if stat.S_ISDIR(mode) else "no plain file"
                 raise DamagedCacheError(f"is {kind}, and a cache has a plain file there")
             yield descriptor
-
-    def _is_inside(self, file: Path) -> bool:
-        return Path(os.path.realpath(file.parent)).is_relative_to(self._root)
 
     def problem(self, name: str) -> str | None:
         """Return half a sentence on what is wrong with file *name* itself, or None."""
