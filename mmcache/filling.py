@@ -22,7 +22,7 @@ from mmcache.errors import NoSpaceError, PictureError, SourceError
 from mmcache.facts import counted, human_bytes
 from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.geometry import Size
-from mmcache.images import RefusedError, decode_flagged, returned_memory, unreadable
+from mmcache.images import decode_flagged, returned_memory, unreadable
 from mmcache.layout import SLAB
 from mmcache.libraries import libraries
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
@@ -30,7 +30,7 @@ from mmcache.sources import from_json
 from mmcache.stores.digests import crc32c_of
 from mmcache.stores.frame import file_of, segment_at
 from mmcache.stores.payload import Flusher, free_bytes, opened, taken_bytes, write_at
-from mmcache.survey import check_failures
+from mmcache.survey import check_failures, check_given_up
 from mmcache.workers import Span, results
 
 if TYPE_CHECKING:
@@ -142,6 +142,15 @@ class _Filled(NamedTuple):
         }
 
 
+class _Stretch(NamedTuple):
+    """The rows of a slab, the file that they lie in, and their places and lengths in bytes."""
+
+    rows: range
+    file: str
+    places: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
 class _Written(NamedTuple):
     """Records that are said to be in *file*: what a worker looks at."""
 
@@ -180,7 +189,7 @@ def _decoded(span: _Span) -> _Filled:
     with opened(span.file, os.O_RDWR) as descriptor:
         for index in range(len(span.keys)):
             try:
-                _check_given_up(span)
+                check_given_up(span)
                 encoded = _encoded(source, span, index)
                 record, flags[index] = decode_flagged(
                     io.BytesIO(encoded),
@@ -198,11 +207,6 @@ def _decoded(span: _Span) -> _Filled:
             checksums[index] = google_crc32c.value(record)
             hashes[index] = google_crc32c.value(encoded)
     return _Filled(span.start, nbytes, checksums, hashes, flags, failures)
-
-
-def _check_given_up(span: _Span) -> None:
-    if span.given_up:
-        raise RefusedError(span.verdict)
 
 
 def _encoded(source: Source, span: _Span, index: int) -> bytes:
@@ -236,6 +240,15 @@ class Filling:
         self.flags = np.zeros(len(self.plan), np.uint8)
         self.done = np.zeros(len(self.plan), bool)
         self.segments: list[Segment] = []
+        # What an unfinished payload must be of, to be gone on with.
+        self._facts = {
+            "mmcache_work": 1,
+            "recipe": self.plan.recipe.to_json(),
+            "plan": self.plan.digest,
+            "store": self.store.name,
+            "libraries": libraries(),
+        }
+        self._goes_on = self._facts.items() <= self.work.journal.facts.items()
 
     @property
     def path(self) -> Path:
@@ -245,32 +258,23 @@ class Filling:
     @property
     def allocated(self) -> int:
         """The bytes on disk that an unfinished build has for this one."""
-        return taken_bytes(self.path) if self._goes_on() else 0
-
-    def facts(self) -> dict[str, Any]:
-        """Return what an unfinished payload must be of, to be gone on with."""
-        planned = self.plan
-        return {
-            "mmcache_work": 1,
-            "recipe": planned.recipe.to_json(),
-            "plan": planned.digest,
-            "store": self.store.name,
-            "libraries": libraries(),
-        }
+        return taken_bytes(self.path) if self._goes_on else 0
 
     def fill(self, pool: Executor, workers: int, show: Shown) -> None:
         """Allocate the payload and have *pool* write every record."""
         planned = self.plan
-        steps = self._steps()
+        if not self._goes_on:
+            self.work.clear()
         self.segments = self.store.allocate(
             self.path, planned.recipe.dtype, planned.pixels, planned.slab
         )
         files = sorted({file_of(self.path, segment.file) for segment in self.segments})
         show.to(0, len(planned))
-        self._take_over(steps, pool, workers, show)
-        self.work.keep({segment.file for segment in self.segments})
-        if not steps:
-            self.work.begin(self.facts())
+        if self._goes_on:
+            self.work.keep({segment.file for segment in self.segments})
+            self._take_over(pool, workers, show)
+        else:
+            self.work.begin(self._facts)
         done = int(self.done.sum())
         nbytes = flushed = 0
         flushed_at = monotonic()
@@ -298,54 +302,51 @@ class Filling:
                     flushed, flushed_at = nbytes, monotonic()
                 show.to(done, len(planned), nbytes)
 
-    def _steps(self) -> list[dict[str, Any]]:
-        """Return what the journal tells of this very payload; of any other nothing is kept."""
-        if not self._goes_on():
-            self.work.clear()
-        return self.work.journal.steps
-
-    def _goes_on(self) -> bool:
-        facts = self.work.journal.facts
-        return {name: value for name, value in facts.items() if name != "content"} == self.facts()
-
-    def _take_over(
-        self, steps: list[dict[str, Any]], pool: Executor, workers: int, show: Shown
-    ) -> None:
-        """Find the records of *steps* that are on disk as they were written."""
-        for step in steps:
+    def _take_over(self, pool: Executor, workers: int, show: Shown) -> None:
+        """Find the records of which the journal tells that are on disk as they were written."""
+        for step in self.work.journal:
             rows = np.array(step["rows"], np.int64)
             self.done[rows] = True
             for column, name in (
                 (self.checksums, "checksums"), (self.hashes, "hashes"), (self.flags, "flags")
             ):  # fmt: skip
                 column[rows] = step[name]
-        number = int(self.done.sum())
+        told = int(self.done.sum())
         with closing(results(pool, _checked, self._written(), workers)) as checks:
             for bad in checks:
                 self.done[bad] = False
-        if steps:
-            show.say(
-                f"{int(self.done.sum()):,} of {counted(len(self.plan), 'picture')} are there from"
-                " before" + ("" if self.done.sum() == number else ", others were damaged")
+        there = int(self.done.sum())
+        show.say(
+            f"{there:,} of {counted(len(self.plan), 'picture')} are there from before"
+            + ("" if there == told else ", others were damaged")
+        )
+
+    def _stretches(self) -> Iterator[_Stretch]:
+        """Yield where the records of each slab lie."""
+        planned = self.plan
+        item = planned.recipe.dtype.itemsize
+        slab_bytes = planned.slab * item
+        for slab in planned.slabs:
+            segment, base = segment_at(self.segments, slab.number * slab_bytes)
+            records = planned.records[slab.rows.start : slab.rows.stop]
+            yield _Stretch(
+                slab.rows,
+                os.fspath(file_of(self.path, segment.file)),
+                records[:, OFFSET] * item - slab.number * slab_bytes + base,
+                np.prod(records[:, HEIGHT:], axis=1) * item,
             )
 
     def _written(self) -> Iterator[_Written]:
         """Yield the records that are said to be there, some at a time."""
-        planned = self.plan
-        item = planned.recipe.dtype.itemsize
-        slab_bytes = planned.slab * item
-        lengths = np.prod(planned.records[:, HEIGHT:], axis=1) * item
-        for slab in planned.slabs:
-            segment, base = segment_at(self.segments, slab.number * slab_bytes)
-            rows = np.flatnonzero(self.done[slab.rows.start : slab.rows.stop]) + slab.rows.start
-            if len(rows):
-                places = planned.records[rows, OFFSET] * item - slab.number * slab_bytes + base
+        for rows, file, places, lengths in self._stretches():
+            here = np.flatnonzero(self.done[rows.start : rows.stop])
+            if len(here):
                 yield _Written(
-                    os.fspath(file_of(self.path, segment.file)),
-                    rows.tolist(),
-                    places.tolist(),
-                    lengths[rows].tolist(),
-                    self.checksums[rows].tolist(),
+                    file,
+                    (here + rows.start).tolist(),
+                    places[here].tolist(),
+                    lengths[here].tolist(),
+                    self.checksums[here + rows.start].tolist(),
                 )
 
     def _take(self, filled: _Filled) -> None:
@@ -364,26 +365,23 @@ class Filling:
     def _spans(self) -> Iterator[_Span]:
         """Cut each slab into spans: few enough pictures that no worker is left with the last."""
         planned, columns = self.plan, self.plan.columns
-        item = planned.recipe.dtype.itemsize
         source = planned.source or self.source
         names = planned.keys if planned.names is None else planned.names
-        slab_bytes = planned.slab * item
-        for slab in planned.slabs:
-            segment, base = segment_at(self.segments, slab.number * slab_bytes)
-            for rows in _spans_of(slab.rows, columns, self.done):
+        for slab, file, places, lengths in self._stretches():
+            for rows in _spans_of(slab, columns, self.done):
                 stretch = slice(rows.start, rows.stop)
-                offsets = planned.records[stretch, OFFSET] * item - slab.number * slab_bytes + base
+                here = slice(rows.start - slab.start, rows.stop - slab.start)
                 yield _Span(
                     source=source,
                     recipe=planned.recipe,
-                    file=os.fspath(file_of(self.path, segment.file)),
+                    file=file,
                     start=rows.start,
                     keys=[names.raw(row) for row in rows],
                     sizes=_pairs(columns["height"][stretch], columns["width"][stretch]),
                     orientations=columns["orientation"][stretch].tolist(),
                     stats=_pairs(columns["file_size"][stretch], columns["mtime_ns"][stretch]),
-                    places=offsets.tolist(),
-                    lengths=(np.prod(planned.records[stretch, HEIGHT:], axis=1) * item).tolist(),
+                    places=places[here].tolist(),
+                    lengths=lengths[here].tolist(),
                     memory=int(columns["decode_bytes"][stretch].max()),
                 )
 

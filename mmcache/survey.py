@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mmcache.records import RawFailure
     from mmcache.sources import Listing
 
-__all__ = ["SURVEYED", "check_failures", "memory_needed", "survey"]
+__all__ = ["SURVEYED", "check_failures", "check_given_up", "memory_needed", "survey"]
 
 LARGEST_RECORD = 1 << 31
 """Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
@@ -82,10 +82,8 @@ def _read_headers(span: _Span) -> _Headers:
     rows = np.zeros((len(span.keys), len(SURVEYED)), np.int64)
     failures = []
     for index, key in enumerate(span.keys):
-        if span.given_up:
-            failures.append(_Failed(index, span.verdict, _size_of(source, key)))
-            continue
         try:
+            check_given_up(span)
             rows[index] = _header_row(
                 source, key, span, None if span.sizes is None else span.sizes[index]
             )
@@ -134,6 +132,12 @@ def memory_needed(header: Header, file_size: int, recipe: Recipe, limits: Limits
             " raises that"
         )
     return needed
+
+
+def check_given_up(span: Span) -> None:
+    """Raise :class:`RefusedError` for a picture that ended every worker that came to it."""
+    if span.given_up:
+        raise RefusedError(span.verdict)
 
 
 def _position(name: str, known: tuple[str, ...]) -> int:

@@ -223,8 +223,7 @@ class Flusher:
 
     def _sync(self) -> None:
         sync = getattr(os, "fdatasync", os.fsync)
-        # Told before this round began: the list may grow at its end meanwhile.
-        told = self._told[: len(self._told)]
+        told = list(self._told)  # before this round: more may be told meanwhile
         try:
             for path in self._paths:
                 with opened(path, os.O_RDWR) as descriptor:

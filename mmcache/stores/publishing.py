@@ -81,7 +81,7 @@ class Work:
         self.folder = work_path(destination)
         self.content = self.folder / "new"
         self.lock = Lock(self.folder / "lock")
-        self.journal = Journal(self.folder / "journal")
+        self.journal: Journal  # read by whoever has the lock
         self._goes_on = goes_on
         self._stood: tuple[int, int] | None = None
 
@@ -133,7 +133,7 @@ class Work:
         """
         identity = _identity(self.content)
         same = identity is not None and self.journal.facts.get("content") == list(identity)
-        return same and bool(self.journal.steps)
+        return same and self.journal.has_steps
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Begin the journal of ``content``, which is there and is what *facts* say."""
@@ -155,9 +155,8 @@ class Work:
 
     def clear(self) -> None:
         """Remove ``content`` and its journal."""
-        (self.folder / "journal").unlink(missing_ok=True)
+        self.journal.remove()
         _removed(self.content)
-        self.journal = Journal(self.folder / "journal")
 
     def publish(self) -> None:
         """Put ``content``, which is whole and on disk, at the destination.
@@ -180,7 +179,6 @@ class Work:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.journal = Journal(self.folder / "journal")
         if kind is not None and self.has_unfinished:
             if isinstance(error, KeyboardInterrupt):
                 error.args = ("what is done is kept, and the same call goes on with it",)

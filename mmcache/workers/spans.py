@@ -41,8 +41,8 @@ class Span:
         Once may have been an accident. After the second time each half is tried alone, and so on
         down to the picture that does it.
         """
-        if not error.how:
-            raise error  # no worker came so far as to look at them
+        if not error.how or self.given_up:
+            raise error  # no worker came so far as to look at them, or it was told not to
         if not self.lost:
             return [dataclasses.replace(self, lost=error.how)]
         if len(self.keys) == 1:
