@@ -314,11 +314,16 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
     return named | work
 
 
+def _tell(what: Any, given: argparse.Namespace) -> None:
+    """Print it as it shows itself, or as JSON."""
+    print(json.dumps(what.to_json(), indent=1) if given.json else what)
+
+
 def _plan(given: argparse.Namespace) -> None:
     planned = mmcache.plan(given.source, given.path, **_settings(given))
     if given.save:
         planned.save(given.save)
-    print(json.dumps(planned.to_json(), indent=1) if given.json else planned)
+    _tell(planned, given)
 
 
 def _build(given: argparse.Namespace) -> None:
@@ -343,8 +348,7 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _info(given: argparse.Namespace) -> None:
-    cache = mmcache.open(given.cache)
-    print(json.dumps(cache.to_json(), indent=1) if given.json else cache)
+    _tell(mmcache.open(given.cache), given)
 
 
 def _failures(given: argparse.Namespace) -> None:
@@ -358,20 +362,20 @@ def _explain(given: argparse.Namespace) -> None:
     key = os.fsencode(given.row)
     number = given.row.removeprefix("-").isdecimal() and key not in cache
     explained = mmcache.explain(cache, int(given.row) if number else key)
-    print(json.dumps(explained.to_json(), indent=1) if given.json else explained)
+    _tell(explained, given)
 
 
 def _verify(given: argparse.Namespace) -> int:
     """Return 1 where anything is not as it was written."""
     report = mmcache.verify(given.cache, workers=given.workers, progress=not given.quiet)
-    print(json.dumps(report.to_json(), indent=1) if given.json else report)
+    _tell(report, given)
     return 0 if report.ok else 1
 
 
 def _compare(given: argparse.Namespace) -> int:
     """Return 1 where there is a difference, as cmp and diff do."""
     told = mmcache.compare(given.cache, given.source, like=given.like, progress=not given.quiet)
-    print(json.dumps(told.to_json(), indent=1) if given.json else told)
+    _tell(told, given)
     return 0 if told.same else 1
 
 

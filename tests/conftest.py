@@ -18,6 +18,16 @@ def painted(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def partly_broken(tmp_path_factory):
+    """A folder of 30 pictures, of one more that is none, and of one that leaves a hole."""
+    folder = paint_folder(tmp_path_factory.mktemp("partly_broken") / "photos", 30, longest=160)
+    (folder / "circles" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    whole = (folder / "circles" / "00000.jpg").read_bytes()
+    (folder / "circles" / "00000a.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ragged(painted, tmp_path_factory):
     """Its cache in which every picture has a shape of its own."""
     path = tmp_path_factory.mktemp("ragged") / "photos.mmc"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_frames import altered
 
 import mmcache
 from mmcache import CacheNotFoundError, DamagedCacheError
@@ -163,21 +164,6 @@ def test_a_folder_that_is_a_loop_of_links_is_damage(uniform, tmp_path):
         mmcache.open(copy)
 
 
-def places_of(plain, path=()):
-    """Yield where every value of a JSON document stands."""
-    if path:
-        yield path
-    inner = plain.items() if isinstance(plain, dict) else enumerate(plain)
-    for name, value in inner:
-        if isinstance(value, (dict, list)):
-            yield from places_of(value, (*path, name))
-        else:
-            yield (*path, name)
-
-
-ODD = [None, True, -1, 0, 7, 2**62, 2**70, 1.5, "\ud800", [], {"x": 1}]
-
-
 def used(cache):
     """Touch everything that a cache gives."""
     cache.keys[:3] == list(cache.keys)[:3]  # noqa: B015  # reading is what is tried
@@ -192,17 +178,12 @@ def used(cache):
 
 def test_a_frame_in_which_anything_is_something_else_opens_right_or_is_refused(copied, document):
     refused = 0
-    for place in list(places_of(plain_of(document))):
-        for odd in ODD:
-            plain = inside = plain_of(document)
-            for name in place[:-1]:
-                inside = inside[name]
-            inside[place[-1]] = odd
-            sealed_at(copied, plain)
-            try:
-                used(mmcache.open(copied))
-            except mmcache.MmcacheError:
-                refused += 1
+    for plain in altered(plain_of(document)):
+        sealed_at(copied, plain)
+        try:
+            used(mmcache.open(copied))
+        except mmcache.MmcacheError:
+            refused += 1
     assert refused > 1000
 
 
