@@ -65,8 +65,9 @@ class Cache:
     the same files, which can be indexed again.
 
     A cache may be used from many threads, after ``fork``, and pickled: what is sent is its path and
-    fingerprint. See also :func:`mmcache.show` for a contact sheet, and :func:`mmcache.apply` for
-    the same pixels at inference.
+    fingerprint. See also :func:`mmcache.show` for a contact sheet, :func:`mmcache.apply` for the
+    same pixels at inference, :func:`mmcache.verify` for whether every byte is as it was written,
+    and :func:`mmcache.compare` for what changed in the folder since.
 
     Attributes
     ----------

@@ -137,8 +137,8 @@ def build(
     """Read every picture of *source* once, bring it to size, and write it into a cache at *path*.
 
     The exact size is known from the headers and its room is allocated before a picture is decoded;
-    the cache appears at *path* when it is complete and on disk, or not at all. A build that ended
-    early, however it did, is gone on with by the same call: what it brought to disk is checked and
+    the cache appears at *path* when it is complete and on disk, or not at all. A build that was
+    interrupted or killed is gone on with by the same call: what it brought to disk is checked and
     not decoded again. :func:`discard` removes it instead.
 
     Parameters
