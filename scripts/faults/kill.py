@@ -7,64 +7,45 @@ gives the very bytes of a build that was never killed, by however many workers; 
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import random
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trying import NAMES, bytes_of, header, options_of, row, started, workplace
+
 import mmcache
-from mmcache.testing import paint_folder
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
+    from pathlib import Path
 
-NAMES = {"npy": "out.mmc", "hdf5": "out.h5", "zarr": "out.zarr"}
 CALLS = ("pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "rename", "unlink")
 
-# A builder that notes what it did every few pictures, and dies at a given call.
-BUILDER = """
-import itertools, os, signal, sys
-import mmcache
-from mmcache import filling, layout
-layout.SLAB, filling._CHECKPOINT = 1 << 18, 1 << 16
-photos, out, executor, workers, exist, call, number = sys.argv[1:]
-counter = itertools.count(1)
-if call:
-    real = getattr(os, call)
-    def dying(*args, **kwargs):
-        if next(counter) == int(number):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    setattr(os, call, dying)
-mmcache.build(photos, out, size=96, executor=executor, workers=int(workers), exist=exist,
-              progress=False)
+# A builder that dies at the given call of a kind.
+DYING = """
+import itertools, os, signal
+call, last, counter = {call!r}, {number}, itertools.count(1)
+real = getattr(os, call)
+def dying(*args, **kwargs):
+    if next(counter) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+setattr(os, call, dying)
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a table; exit status 1 where anything was lost, wrong or left."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tries", type=int, default=100, help="at random times (default: 100)")
-    parser.add_argument("--each", type=int, default=20, help="a kind of call (default: 20)")
-    parser.add_argument("--over", type=int, default=50, help="while overwriting (default: 50)")
-    parser.add_argument("--pictures", type=int, default=120)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__, arguments, tries=100, more={"each": 20, "over": 50})
     bad = 0
-    print("| fault | format | tries | killed | whole already | gone on with, same bytes | bad |")
-    print("|---|---|--:|--:|--:|--:|--:|", flush=True)
-    with tempfile.TemporaryDirectory(prefix="mmcache-faults-") as name:
-        work = Path(name)
-        photos = paint_folder(work / "photos", options.pictures, longest=240)
-        for store, out in NAMES.items():
-            trial = Trial(photos, work / store, out, random.Random(options.seed))  # noqa: S311  # no secret
+    header("fault", "format", "tries", "killed", "whole already", "same bytes after", "bad")
+    with workplace(options.pictures) as (photos, work):
+        for store, name in NAMES.items():
+            trial = Trial(photos, work / store, name, random.Random(options.seed))  # noqa: S311  # no secret
             bad += trial.row("at a random time", options.tries, trial.moments())
             for call in CALLS:
                 bad += trial.row(f"at {call}", options.each, trial.calls(call, options.each))
@@ -83,14 +64,9 @@ class Trial:
         self.took = time.monotonic() - begun
         self.expected = bytes_of(self.out)
 
-    def run(
-        self, exist: str = "resume", call: str = "", number: int = 0
-    ) -> subprocess.Popen[bytes]:
+    def run(self, exist: str = "resume", before: str = "") -> subprocess.Popen[bytes]:
         """Start a builder of some kind."""
-        executor = self.chance.choice(["serial", "threads", "processes"])
-        workers = self.chance.choice([1, 2, 3])
-        words = [self.photos, self.out, executor, workers, exist, call, number]
-        return subprocess.Popen([sys.executable, "-c", BUILDER, *map(str, words)])
+        return started(self.photos, self.out, self.chance, exist=exist, before=before)
 
     def moments(self, exist: str = "resume") -> Iterator[int]:
         """Yield exit statuses of builders killed at random times."""
@@ -106,7 +82,8 @@ class Trial:
         for number in range(1, tries + 1):
             self.clear()
             # The first few one by one, then further and further on.
-            yield self.run(call=call, number=number + max(0, number - 10) ** 2).wait()
+            last = number + max(0, number - 10) ** 2
+            yield self.run(before=DYING.format(call=call, number=last)).wait()
 
     def clear(self, exist: str = "resume") -> None:
         """Begin with nothing, or with a good cache that is to be overwritten."""
@@ -123,30 +100,21 @@ class Trial:
             overwriting = fault == "while overwriting"
             there = bytes_of(self.out) if self.out.exists() else None
             whole += there == self.expected
-            good = there in (None, self.expected) or (overwriting and is_whole(self.out))
+            good = there in (None, self.expected) or (overwriting and is_old(self.out))
             self.run("overwrite" if overwriting else "resume").wait()
             left = [path.name for path in self.out.parent.iterdir()]
             again = bytes_of(self.out) == self.expected and left == [self.out.name]
             same += again
             bad += not (good and again and (there is not None or not overwriting))
         store = mmcache.open(self.out).to_json()["format"]
-        print(f"| {fault} | {store} | {tries} | {killed} | {whole} | {same} | {bad} |", flush=True)
+        row(fault, store, tries, killed, whole, same, bad)
         return bad
 
 
-def is_whole(path: Path) -> bool:
-    """Tell whether the cache that was to be overwritten is there, every picture of it."""
-    cache = mmcache.open(path)
-    return cache.recipe.box == (64, 64) and all(picture.size for picture in cache)
-
-
-def bytes_of(path: Path) -> str:
-    """Return a digest of all files of a cache and their names."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        if file.is_file():
-            digest.update(b"%s\0" % str(file.relative_to(path)).encode() + file.read_bytes())
-    return digest.hexdigest()
+def is_old(path: Path) -> bool:
+    """Tell whether the cache that was to be overwritten is there, every byte of it."""
+    small = mmcache.open(path).recipe.box == (64, 64)
+    return small and mmcache.verify(path, progress=False).ok
 
 
 if __name__ == "__main__":

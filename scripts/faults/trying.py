@@ -1,0 +1,99 @@
+"""What the fault scripts share: pictures, builders in processes of their own, what came of them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mmcache
+from mmcache.testing import paint_folder
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "NAMES",
+    "bytes_of",
+    "header",
+    "is_whole",
+    "options_of",
+    "row",
+    "started",
+    "workplace",
+]
+
+NAMES = {"npy": "out.mmc", "hdf5": "out.h5", "zarr": "out.zarr"}
+"""A path for each format."""
+
+# A builder of many small slabs, which notes what it did every few pictures.
+_BUILDER = """
+import sys
+import mmcache
+from mmcache import filling, layout
+layout.SLAB, filling._CHECKPOINT = 1 << 18, 1 << 16
+photos, out, executor, workers, exist = sys.argv[1:]
+mmcache.build(photos, out, size=96, executor=executor, workers=int(workers), exist=exist,
+              progress=False)
+"""
+
+
+def options_of(
+    doc: str, arguments: Sequence[str] | None, *, tries: int, more: dict[str, int] | None = None
+) -> argparse.Namespace:
+    """Read ``--tries``, ``--pictures`` and ``--seed``, and numbers by *more* names."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    defaults = {"tries": tries, "pictures": 120, "seed": 0, **(more or {})}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
+    return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def workplace(pictures: int) -> Iterator[tuple[Path, Path]]:
+    """Give a folder of painted pictures, and one to work in; both are removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="mmcache-faults-") as name:
+        work = Path(name) / "work"
+        work.mkdir()
+        yield paint_folder(Path(name) / "photos", pictures, longest=240), work
+
+
+def started(
+    photos: Path, out: Path, chance: random.Random, *, exist: str = "resume", before: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start a builder of *photos* at *out*, with some executor; *before* it runs a few lines."""
+    executor = chance.choice(["serial", "threads", "processes"])
+    workers = chance.choice([1, 2, 3])
+    words = [photos, out, executor, workers, exist]
+    return subprocess.Popen([sys.executable, "-c", before + _BUILDER, *map(str, words)])
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether every byte of a cache is as it was written."""
+    return mmcache.verify(path, progress=False).ok
+
+
+def bytes_of(path: Path) -> str:
+    """Return a digest of all files of a cache and their names."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(b"%s\0" % str(file.relative_to(path)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def header(*names: str) -> None:
+    """Print the first two lines of a Markdown table: two columns of words, and numbers."""
+    print("| " + " | ".join(names) + " |")
+    print("|---|---|" + "--:|" * (len(names) - 2), flush=True)
+
+
+def row(*values: object) -> None:
+    """Print a line of it."""
+    print("| " + " | ".join(map(str, values)) + " |", flush=True)
