@@ -234,10 +234,8 @@ class Cache:
         keys = self._all_keys()
         try:
             row = find(keys, self._order, key)
-        except ValueError as error:
-            raise DamagedCacheError(
-                f"the index of {self.path} is damaged: its order of keys names rows it has not"
-            ) from error
+        except DamagedCacheError as error:
+            raise DamagedCacheError(f"the index of {self.path} is damaged: {error}") from error
         if row is None:
             return None
         if isinstance(self._rows, range):

@@ -22,7 +22,7 @@ from mmcache.libraries import libraries
 from mmcache.pairing import going_with
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Recipe
-from mmcache.records import STAGES, Strings, find, printable
+from mmcache.records import STAGES, Lookup, Strings, find, printable
 from mmcache.sources import source_of
 
 if TYPE_CHECKING:
@@ -354,25 +354,16 @@ class _Past:
     """What a cache was built from: it tells what a picture of the source is to the cache."""
 
     def __init__(self, cache: Cache, source: Source) -> None:
-        self._cache = cache
         self.source = source
-        self._keys = cache.keys
+        self.lookup = Lookup(
+            cache.keys, cache.files.array("key_order") if "key_order" in cache.files else None
+        )
         columns = cache.columns
         self._sizes, self._times = columns["file_size"], columns["mtime_ns"]
         self._hashes = columns["content_hash"]
         self._failures = cache.failures
         # The first caches do not tell. In others, a file of no size was not to be reached.
         self._sizes_told = "failure_sizes" in cache.files
-        self._next = 0
-
-    def row_of(self, key: bytes) -> int | None:
-        """Return the row of a key; the fastest for keys that come in the order of the rows."""
-        row: int | None = self._next
-        if self._next >= len(self._keys) or self._keys.raw(self._next) != key:
-            row = self._cache._find(key)  # noqa: SLF001  # without an exception each
-        if row is not None:
-            self._next = row + 1
-        return row
 
     def contents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return size and hash of the files of some rows: int64 ``(n, 2)``."""
@@ -407,7 +398,7 @@ def _looked_at(
     states = np.zeros(len(keys), np.uint8)
     for place in range(len(keys)):
         key, name = keys.raw(place), names.raw(place)
-        row = past.row_of(key)
+        row = past.lookup.row_of(key)
         if row is None:
             states[place] = past.state_without_row(key, name)
         else:

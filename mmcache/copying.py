@@ -13,11 +13,11 @@ import numpy as np
 
 from mmcache.cache import Cache, open_cache
 from mmcache.errors import DestinationError, SelectionError, SettingError, SourceError
-from mmcache.filling import check_room, room_for
 from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.layout import CHUNK, laid_out
 from mmcache.progress import Progress, progress_of
 from mmcache.records import OFFSET, Failures, key_order, printable
+from mmcache.room import check_room, room_for
 from mmcache.sheet import as_image
 from mmcache.stores import ENDINGS, store_for
 from mmcache.stores.frame import Segment, file_of

@@ -1,94 +1,69 @@
 """Filling: the payload of a build, from its allocation to its frame.
 
 The plan has decided where each record lies, so that filling needs no lock: workers are handed a
-path, a description of the source and numbers, and write at offsets that never overlap.
+path, a description of the source and numbers, and write at offsets that never overlap. Nothing is
+decoded twice: what there is of the same recipe is checked and taken.
 """
 
 from __future__ import annotations
 
-import errno
-import io
 import os
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from itertools import chain
 from operator import itemgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import google_crc32c
 import numpy as np
 
-from mmcache.errors import NoSpaceError, PictureError, SourceError
-from mmcache.facts import counted, human_bytes
+from mmcache.donors import Donor, Matched, donor_left
+from mmcache.errors import PictureError, SourceError
+from mmcache.facts import counted
 from mmcache.framing import Payload, index_arrays, write_index
-from mmcache.geometry import Size
-from mmcache.images import decode_flagged, returned_memory, unreadable
 from mmcache.layout import SLAB
-from mmcache.libraries import libraries
+from mmcache.libraries import libraries, merged
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
-from mmcache.sources import from_json
-from mmcache.stores.digests import crc32c_of
+from mmcache.room import check_room, has_room
+from mmcache.steps import Done, Step, made_by, rows_of, step_of
 from mmcache.stores.frame import file_of, segment_at
-from mmcache.stores.payload import Flusher, free_bytes, opened, taken_bytes, write_at
-from mmcache.survey import check_failures, check_given_up
-from mmcache.workers import Span, results
+from mmcache.stores.payload import Flusher, taken_bytes
+from mmcache.survey import check_failures
+from mmcache.tasks import (
+    DECODED,
+    FAILED,
+    Copies,
+    Pictures,
+    Pixels,
+    Records,
+    check_records,
+    copy_records,
+    make_records,
+)
+from mmcache.workers import results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mmcache.limits import Limits
     from mmcache.planning import Plan
     from mmcache.progress import Shown
-    from mmcache.recipe import Recipe
     from mmcache.sources import Source
     from mmcache.stores.contract import Store
     from mmcache.stores.frame import Segment
     from mmcache.stores.publishing import Work
 
-__all__ = ["Filling", "OnError", "check_room", "nothing_readable", "room_for"]
+__all__ = ["Filling", "OnError", "nothing_readable"]
 
 OnError = Literal["skip", "raise"]
 
 _SPAN_ROWS = 8
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
+_COPIED = 8 << 20  # bytes copied by one worker at a time
 _CHECKPOINT = SLAB // 4  # bytes written between two notes of what is on disk
 _OFTEN = 2.0  # seconds between them at most
-_LARGE = 64 << 20  # bytes of memory for one picture, after which what is free is given back
-
-
-def no_room(where: Path, needed: int) -> NoSpaceError:
-    """Return the error for a cache of *needed* bytes that *where* has no room for."""
-    folder = where.parent
-    free = free_bytes(folder)
-    return NoSpaceError(
-        f"the cache needs {human_bytes(needed)} and {human_bytes(free)} are free on {folder}",
-        needed=needed,
-        free=free,
-    )
-
-
-def check_room(needed: int, where: Path, allocated: int = 0) -> None:
-    """Raise :class:`NoSpaceError` where a cache of *needed* bytes has no room at *where*.
-
-    *allocated* bytes of it are there already.
-    """
-    if needed - allocated > free_bytes(where.parent):
-        raise no_room(where, needed)
-
-
-@contextmanager
-def room_for(needed: int, where: Path) -> Iterator[None]:
-    """Turn a disk that is full, while *needed* bytes are written, into :class:`NoSpaceError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise no_room(where, needed) from error
 
 
 def nothing_readable(source: Source, failures: Failures) -> SourceError:
@@ -96,50 +71,6 @@ def nothing_readable(source: Source, failures: Failures) -> SourceError:
     return SourceError(
         f"none of {counted(len(failures), 'picture')} in {source} can be read: {failures.named()}"
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Span(Span):
-    """Some rows of one slab, and where their records go.
-
-    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``, and
-    ``lengths`` are the records' own;
-    ``memory`` is what the largest of the pictures needs to be decoded, in bytes.
-    """
-
-    source: dict[str, Any] | Source
-    recipe: Recipe
-    file: str
-    sizes: list[tuple[int, int]]
-    orientations: list[int]
-    stats: list[tuple[int, int]]
-    places: list[int]
-    lengths: list[int]
-    memory: int
-
-
-class _Filled(NamedTuple):
-    """What a worker did: bytes, checksums, flags, and what failed by its index."""
-
-    start: int
-    nbytes: int
-    checksums: list[int]
-    hashes: list[int]
-    flags: list[int]
-    failures: list[tuple[int, str]]
-
-    def step(self) -> dict[str, list[int]] | None:
-        """Return what a journal tells of it: the rows that are there, if any."""
-        failed = {index for index, _ in self.failures}
-        there = [index for index in range(len(self.checksums)) if index not in failed]
-        if not there:
-            return None
-        return {
-            "rows": [self.start + index for index in there],
-            "checksums": [self.checksums[index] for index in there],
-            "hashes": [self.hashes[index] for index in there],
-            "flags": [self.flags[index] for index in there],
-        }
 
 
 class _Stretch(NamedTuple):
@@ -150,176 +81,218 @@ class _Stretch(NamedTuple):
     places: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
-
-class _Written(NamedTuple):
-    """Records that are said to be in *file*: what a worker looks at."""
-
-    file: str
-    rows: list[int]
-    places: list[int]
-    lengths: list[int]
-    checksums: list[int]
-
-
-def _checked(written: _Written) -> list[int]:
-    """Return the rows of *written* whose bytes are not as their checksums say."""
-    bad = []
-    with opened(written.file, os.O_RDONLY) as descriptor:
-        for row, place, length, checksum in zip(
-            written.rows, written.places, written.lengths, written.checksums, strict=True
-        ):
-            if crc32c_of(descriptor, place, place + length) != checksum:
-                bad.append(row)
-    return bad
+    def records(self, here: NDArray[np.int64], checksums: NDArray[np.uint32]) -> Records:
+        """Return those records of it that are at the places *here*, with all rows' *checksums*."""
+        rows = here + self.rows.start
+        return Records(
+            self.file,
+            rows.tolist(),
+            self.places[here].tolist(),
+            self.lengths[here].tolist(),
+            checksums[rows].tolist(),
+        )
 
 
-def _fill(span: _Span) -> _Filled:
-    """Do the work of *span*, and leave no more memory taken than before."""
-    filled = _decoded(span)
-    if span.memory > _LARGE:
-        returned_memory()
-    return filled
+class _Notes:
+    """Keeps what is done, shows it, and has it brought to disk and noted there now and then."""
+
+    def __init__(self, done: Done, flusher: Flusher, show: Shown) -> None:
+        self.done = done
+        self._flusher = flusher
+        self._show = show
+        self._rows = done.count
+        self._nbytes = self._flushed = 0
+        self._flushed_at = monotonic()
+
+    def made_by(self, versions: dict[str, str], *, older: bool) -> None:
+        """Note who made the records that follow, unless it is known."""
+        if versions not in self.done.libraries or (older and not self.done.older):
+            self._add(made_by(versions, older=older))
+
+    def rows(self, step: Step | None, rows: int, nbytes: int) -> None:
+        """Note what came of some more rows, of which *step* tells those that are there."""
+        if step is not None:
+            self._add(step)
+        self._rows += rows
+        self._nbytes += nbytes
+        if self._nbytes - self._flushed >= _CHECKPOINT or monotonic() - self._flushed_at > _OFTEN:
+            self._flusher.flush()
+            self._flushed, self._flushed_at = self._nbytes, monotonic()
+        self._show.to(self._rows, len(self.done.there), self._nbytes)
+
+    def _add(self, step: Step) -> None:
+        self.done.add(step)
+        self._flusher.tell(step)
 
 
-def _decoded(span: _Span) -> _Filled:
-    """Decode the pictures of *span*, one at a time, each straight to its place."""
-    source = from_json(span.source) if isinstance(span.source, dict) else span.source
-    nbytes, failures = 0, []
-    checksums, hashes, flags = ([0] * len(span.keys) for _ in range(3))
-    with opened(span.file, os.O_RDWR) as descriptor:
-        for index in range(len(span.keys)):
-            try:
-                check_given_up(span)
-                encoded = _encoded(source, span, index)
-                record, flags[index] = decode_flagged(
-                    io.BytesIO(encoded),
-                    span.recipe,
-                    expected=Size(*span.sizes[index]),
-                    orientation=span.orientations[index],
-                )
-            except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
-                failures.append((index, unreadable(error)))
-                # Of a builder that was killed a part of it may be here.
-                write_at(descriptor, bytes(span.lengths[index]), span.places[index])
-                continue
-            write_at(descriptor, record, span.places[index])
-            nbytes += record.nbytes
-            checksums[index] = google_crc32c.value(record)
-            hashes[index] = google_crc32c.value(encoded)
-    return _Filled(span.start, nbytes, checksums, hashes, flags, failures)
-
-
-def _encoded(source: Source, span: _Span, index: int) -> bytes:
-    with source.open(span.keys[index]) as encoded:
-        if (encoded.size, encoded.mtime_ns) != span.stats[index]:
-            raise OSError(errno.ESTALE, "changed while the cache was being built")
-        data = encoded.file.read()
-    if len(data) != encoded.size:
-        raise OSError(errno.ESTALE, "changed while the cache was being built")
-    return data
-
-
-@dataclass
 class Filling:
     """The payload of one build, from its allocation to its frame.
 
-    What *work* has of it from a builder that ended early is checked, and not done again.
+    Parameters
+    ----------
+    plan : Plan
+    source : Source
+    store : Store
+    work : Work
+        What it has of unfinished builds is gone on with, or taken from. Such an end as cannot be
+        gone on with is set aside at once.
+    on_error : {"skip", "raise"}
+    limits : Limits
+    donors : sequence of Donor
+        Who else has records.
+    contents : uint32 (N,), optional
+        CRC-32C that each file must have, whatever its time.
     """
 
-    plan: Plan
-    source: Source
-    store: Store
-    work: Work
-    on_error: OnError
-    limits: Limits
-    failures: list[tuple[int, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.checksums = np.zeros(len(self.plan), np.uint32)
-        self.hashes = np.zeros(len(self.plan), np.uint32)
-        self.flags = np.zeros(len(self.plan), np.uint8)
-        self.done = np.zeros(len(self.plan), bool)
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        store: Store,
+        work: Work,
+        *,
+        on_error: OnError,
+        limits: Limits,
+        donors: Sequence[Donor] = (),
+        contents: NDArray[np.uint32] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.source = source
+        self.store = store
+        self.work = work
+        self.on_error = on_error
+        self.limits = limits
+        self.failures: list[tuple[int, str]] = []
+        self.done = Done(len(plan))
         self.segments: list[Segment] = []
+        self._contents = contents
         # What an unfinished payload must be of, to be gone on with.
         self._facts = {
             "mmcache_work": 1,
-            "recipe": self.plan.recipe.to_json(),
-            "plan": self.plan.digest,
-            "store": self.store.name,
-            "libraries": libraries(),
+            "recipe": plan.recipe.to_json(),
+            "plan": plan.digest,
+            "store": store.name,
         }
-        self._goes_on = self._facts.items() <= self.work.journal.facts.items()
+        self._goes_on = self._facts.items() <= work.begun.journal.facts.items()
+        if not self._goes_on:
+            self._set_aside()
+        self._left = donor_left(work.earlier)
+        self._donors = [*([] if self._left is None else [self._left]), *donors]
 
-    @property
-    def path(self) -> Path:
-        """Where the payload is filled."""
-        return self.work.content
+    def _set_aside(self) -> None:
+        """Keep, of what was begun and cannot be gone on with, that of which the most is done."""
+        work = self.work
+        if rows_of(work.begun.journal) > rows_of(work.earlier.journal):
+            work.set_aside()
+        else:
+            work.begun.clear()
 
-    @property
-    def allocated(self) -> int:
-        """The bytes on disk that an unfinished build has for this one."""
-        return taken_bytes(self.path) if self._goes_on else 0
+    def check_room(self) -> None:
+        """Raise :class:`NoSpaceError` where there is no room; unfinished work may have to go."""
+        needed, where = self.plan.nbytes, self.work.destination
+        there = taken_bytes(self.work.content) if self._goes_on else 0
+        if not has_room(needed, where, there) and self._left is not None:
+            self._donors.remove(self._left)
+            self.work.forget_earlier()
+        check_room(needed, where, there)
 
     def fill(self, pool: Executor, workers: int, show: Shown) -> None:
         """Allocate the payload and have *pool* write every record."""
-        planned = self.plan
-        if not self._goes_on:
-            self.work.clear()
+        planned, begun = self.plan, self.work.begun
         self.segments = self.store.allocate(
-            self.path, planned.recipe.dtype, planned.pixels, planned.slab
+            begun.content, planned.recipe.dtype, planned.pixels, planned.slab
         )
-        files = sorted({file_of(self.path, segment.file) for segment in self.segments})
+        files = sorted({file_of(begun.content, segment.file) for segment in self.segments})
         show.to(0, len(planned))
         if self._goes_on:
-            self.work.keep({segment.file for segment in self.segments})
+            begun.keep({segment.file for segment in self.segments})
             self._take_over(pool, workers, show)
         else:
-            self.work.begin(self._facts)
-        done = int(self.done.sum())
-        nbytes = flushed = 0
-        flushed_at = monotonic()
-        with (
-            Flusher(files, self.work.journal.add) as flusher,
-            closing(
-                results(
-                    pool,
-                    _fill,
-                    self._spans(),
-                    workers,
-                    weigh=lambda span: span.memory,
-                    most=self.limits.decoding,
-                )
-            ) as spans,
-        ):
-            for filled in spans:
-                if step := filled.step():
-                    flusher.tell(step)
-                self._take(filled)
-                done += len(filled.checksums)
-                nbytes += filled.nbytes
-                if nbytes - flushed >= _CHECKPOINT or monotonic() - flushed_at > _OFTEN:
-                    flusher.flush()
-                    flushed, flushed_at = nbytes, monotonic()
-                show.to(done, len(planned), nbytes)
+            planned.save(begun.plan)
+            begun.begin(self._facts | {"segments": self.segments})
+        with Flusher(files, begun.journal.add) as flusher:
+            notes = _Notes(self.done, flusher, show)
+            matches = [Matched(one, planned, number) for number, one in enumerate(self._donors)]
+            for one in matches:
+                self._copy(one, pool, workers, notes, show)
+            self._decode(matches, pool, workers, notes)
 
     def _take_over(self, pool: Executor, workers: int, show: Shown) -> None:
         """Find the records of which the journal tells that are on disk as they were written."""
-        for step in self.work.journal:
-            rows = np.array(step["rows"], np.int64)
-            self.done[rows] = True
-            for column, name in (
-                (self.checksums, "checksums"), (self.hashes, "hashes"), (self.flags, "flags")
-            ):  # fmt: skip
-                column[rows] = step[name]
-        told = int(self.done.sum())
-        with closing(results(pool, _checked, self._written(), workers)) as checks:
+        self.done = done = Done(len(self.plan), self.work.begun.journal)
+        told = done.count
+        with closing(results(pool, check_records, self._written(), workers)) as checks:
             for bad in checks:
-                self.done[bad] = False
-        there = int(self.done.sum())
+                done.remove(bad)
         show.say(
-            f"{there:,} of {counted(len(self.plan), 'picture')} are there from before"
-            + ("" if there == told else ", others were damaged")
+            f"{done.count:,} of {counted(len(self.plan), 'picture')} are there from before"
+            + ("" if done.count == told else ", others were damaged")
         )
+
+    def _copy(
+        self, match: Matched, pool: Executor, workers: int, notes: _Notes, show: Shown
+    ) -> None:
+        """Copy the records of a donor that were made of the same files."""
+        donor, before = match.donor, self.done.count
+        with closing(results(pool, copy_records, self._copies(match), workers)) as copies:
+            for (_, _, records), bad in copies:
+                there = np.setdiff1d(records.rows, bad)
+                if len(there):
+                    given = match.rows[there]
+                    self._note_makers(notes, donor)
+                    notes.rows(
+                        step_of(
+                            there.tolist(),
+                            checksums=donor.checksums[given].tolist(),
+                            hashes=donor.hashes[given].tolist(),
+                            flags=donor.flags[given].tolist(),
+                        ),
+                        len(there),
+                        sum(records.lengths),
+                    )
+        if taken := self.done.count - before:
+            show.say(
+                f"{taken:,} of {counted(len(self.plan), 'picture')} are taken from {donor.name}"
+            )
+
+    def _note_makers(self, notes: _Notes, donor: Donor) -> None:
+        for versions in donor.libraries:
+            notes.made_by(versions, older=donor.older)
+
+    def _decode(
+        self, matches: Sequence[Matched], pool: Executor, workers: int, notes: _Notes
+    ) -> None:
+        """Decode what is not there."""
+        own = libraries()
+        with closing(
+            results(
+                pool,
+                make_records,
+                self._spans(matches),
+                workers,
+                weigh=lambda span: span.memory,
+                most=self.limits.decoding,
+            )
+        ) as spans:
+            for made in spans:
+                for giver in {*made.givers} - {FAILED}:
+                    if giver == DECODED:
+                        notes.made_by(own, older=False)
+                    else:
+                        self._note_makers(notes, self._donors[giver])
+                notes.rows(made.step(), len(made.givers), made.nbytes)
+                self._take_failures(made)
+
+    def _take_failures(self, made: Pixels) -> None:
+        failures = [(made.start + index, reason) for index, reason in made.failures]
+        if failures and self.on_error == "raise":
+            row, reason = failures[0]
+            raise PictureError(printable(self.plan.keys.raw(row)), "decode", reason)
+        self.failures += failures
+        if failures and self.limits.failures is not None:
+            check_failures(list(self._all_failures().raw()), self.limits)
+
+    # Where records lie ---------------------------------------------------------------------------
 
     def _stretches(self) -> Iterator[_Stretch]:
         """Yield where the records of each slab lie."""
@@ -331,47 +304,45 @@ class Filling:
             records = planned.records[slab.rows.start : slab.rows.stop]
             yield _Stretch(
                 slab.rows,
-                os.fspath(file_of(self.path, segment.file)),
+                os.fspath(file_of(self.work.content, segment.file)),
                 records[:, OFFSET] * item - slab.number * slab_bytes + base,
                 np.prod(records[:, HEIGHT:], axis=1) * item,
             )
 
-    def _written(self) -> Iterator[_Written]:
+    def _written(self) -> Iterator[Records]:
         """Yield the records that are said to be there, some at a time."""
-        for rows, file, places, lengths in self._stretches():
-            here = np.flatnonzero(self.done[rows.start : rows.stop])
+        for stretch in self._stretches():
+            here = np.flatnonzero(self.done.there[stretch.rows.start : stretch.rows.stop])
             if len(here):
-                yield _Written(
-                    file,
-                    (here + rows.start).tolist(),
-                    places[here].tolist(),
-                    lengths[here].tolist(),
-                    self.checksums[here + rows.start].tolist(),
+                yield stretch.records(here, self.done.checksums)
+
+    def _copies(self, match: Matched) -> Iterator[Copies]:
+        """Yield the records that are to be copied: runs that lie in the same way here and there."""
+        donor = match.donor
+        checksums = np.where(match.rows >= 0, donor.checksums[match.rows], 0)
+        for stretch in self._stretches():
+            rows = slice(stretch.rows.start, stretch.rows.stop)
+            here = np.flatnonzero((match.rows[rows] >= 0) & ~self.done.there[rows])
+            segments, starts = donor.places_of(match.rows[here + stretch.rows.start])
+            places, lengths = stretch.places[here], stretch.lengths[here]
+            for run in _runs(segments, starts, places, lengths):
+                yield Copies(
+                    donor.files[segments[run.start]],
+                    int(starts[run.start]),
+                    stretch.records(here[run.start : run.stop], checksums),
                 )
 
-    def _take(self, filled: _Filled) -> None:
-        stretch = slice(filled.start, filled.start + len(filled.checksums))
-        self.checksums[stretch] = filled.checksums
-        self.hashes[stretch] = filled.hashes
-        self.flags[stretch] = filled.flags
-        failures = [(filled.start + index, reason) for index, reason in filled.failures]
-        if failures and self.on_error == "raise":
-            row, reason = failures[0]
-            raise PictureError(printable(self.plan.keys.raw(row)), "decode", reason)
-        self.failures += failures
-        if failures and self.limits.failures is not None:
-            check_failures(list(self._all_failures().raw()), self.limits)
-
-    def _spans(self) -> Iterator[_Span]:
+    def _spans(self, matches: Sequence[Matched]) -> Iterator[Pictures]:
         """Cut each slab into spans: few enough pictures that no worker is left with the last."""
         planned, columns = self.plan, self.plan.columns
         source = planned.source or self.source
         names = planned.keys if planned.names is None else planned.names
         for slab, file, places, lengths in self._stretches():
-            for rows in _spans_of(slab, columns, self.done):
+            for rows in _spans_of(slab, columns, self.done.there):
                 stretch = slice(rows.start, rows.stop)
                 here = slice(rows.start - slab.start, rows.stop - slab.start)
-                yield _Span(
+                gifts = [[gift for one in matches for gift in one.gifts(row)] for row in rows]
+                yield Pictures(
                     source=source,
                     recipe=planned.recipe,
                     file=file,
@@ -380,21 +351,25 @@ class Filling:
                     sizes=_pairs(columns["height"][stretch], columns["width"][stretch]),
                     orientations=columns["orientation"][stretch].tolist(),
                     stats=_pairs(columns["file_size"][stretch], columns["mtime_ns"][stretch]),
+                    contents=[] if self._contents is None else self._contents[stretch].tolist(),
+                    gifts=gifts if matches else [],
                     places=places[here].tolist(),
                     lengths=lengths[here].tolist(),
                     memory=int(columns["decode_bytes"][stretch].max()),
                 )
+
+    # The end -------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Write the other arrays and, when all is on disk, the frame."""
         planned = self.plan
         write_index(
             self.store,
-            self.path,
+            self.work.content,
             Payload(planned.recipe, planned.pixels, planned.slab, self.segments),
             self._arrays(),
             classes=planned.classes,
-            libraries=libraries(),
+            libraries=merged(self.done.libraries),
         )
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -410,12 +385,12 @@ class Filling:
             keys = planned.keys.take(kept).packed()
             order = None if order is None else key_order(keys)
         columns = planned.columns | {
-            "content_hash": self.hashes,
-            "flags": self.flags,
+            "content_hash": self.done.hashes,
+            "flags": self.done.flags,
         }
         return index_arrays(
             records=planned.records[kept],
-            checksums=self.checksums[kept],
+            checksums=self.done.checksums[kept],
             keys=keys,
             key_order=order,
             labels=None if planned.labels is None else planned.labels[kept],
@@ -451,3 +426,22 @@ def _spans_of(
             total += count
     if start < rows.stop:
         yield range(start, rows.stop)
+
+
+def _runs(
+    files: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    places: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> Iterator[range]:
+    """Yield ranges of records that follow one another without a gap, both here and there."""
+    if not len(files):
+        return
+    apart = (
+        (files[1:] != files[:-1])
+        | (starts[1:] != starts[:-1] + lengths[:-1])
+        | (places[1:] != places[:-1] + lengths[:-1])
+        | (np.diff((places - places[0]) // _COPIED) != 0)
+    )
+    ends = [*(np.flatnonzero(apart) + 1).tolist(), len(files)]
+    yield from map(range, chain([0], ends), ends)

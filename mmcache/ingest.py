@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mmcache.cache import Cache, open_cache
 from mmcache.comparing import differences, recipe_differences
+from mmcache.donors import donor_of
 from mmcache.errors import (
     BusyError,
     DestinationError,
@@ -20,25 +22,25 @@ from mmcache.errors import (
     PictureError,
     PicturesSkippedWarning,
     SettingError,
-    TooManyFailuresError,
 )
 from mmcache.facts import counted
-from mmcache.filling import Filling, OnError, check_room, nothing_readable, room_for
-from mmcache.images import decode, read_header
+from mmcache.filling import Filling, OnError, nothing_readable
 from mmcache.limits import MAX_PIXELS, Limits, limits_of
 from mmcache.pairing import going_with
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Icc, Mode, Recipe, Resample, Truncated
 from mmcache.records import printable
+from mmcache.room import room_for
 from mmcache.sources import Folder, Listing, Partners, Source, source_of
 from mmcache.stores import store_for
 from mmcache.stores.payload import free_bytes
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign, unfinished_at
-from mmcache.survey import memory_needed
-from mmcache.workers import checked_executor, executor_of, worker_count
+from mmcache.tasks import Trial, can_be_read
+from mmcache.workers import checked_executor, executor_of, results, worker_count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from mmcache.geometry import Resize
@@ -139,7 +141,8 @@ def build(
     The exact size is known from the headers and its room is allocated before a picture is decoded;
     the cache appears at *path* when it is complete and on disk, or not at all. A build that was
     interrupted or killed is gone on with by the same call: what it brought to disk is checked and
-    not decoded again. :func:`discard` removes it instead.
+    not decoded again, and if pictures were added or changed meanwhile, what is still of use is
+    copied. :func:`discard` removes it instead.
 
     Parameters
     ----------
@@ -197,9 +200,9 @@ def build(
         A picture that cannot be read is named in ``cache.failures``, or ends the build.
     exist : {"resume", "update", "overwrite", "error"}
         What to do where a cache is at *path*: open it if it is of this recipe and the source is
-        unchanged, and otherwise say what differs; build it anew if pictures were added, changed,
-        removed or mended; build it anew in any case; or refuse. The old cache stays whole until
-        the new one is.
+        unchanged, and otherwise say what differs; build a new generation if pictures were added,
+        changed, moved, removed or mended, which copies the records of all others; build it from
+        nothing; or refuse. The old cache stays whole until the new one is.
     progress : bool or callable
         A bar on a terminal or in a notebook; or ``progress(done, total)``, called now and then
         with numbers of pictures.
@@ -250,14 +253,20 @@ def build(
         found, recipe = going_with(found, recipe, like)
     where = destination_of(path)
     _check_apart(found, where)
-    if (standing := _standing(where, exist, recipe, found, limits)) is not None:
+
+    def mended(cache: Cache, listing: Listing) -> bool:
+        with executor_of(executor, number) as pool:
+            return _mended(cache, found, listing, limits, pool)
+
+    if (standing := _standing(where, exist, recipe, found, mended)) is not None:
         _sweep(where)
         return standing
     with Work(where, goes_on=True) as work:
         # Another builder may have finished while this one waited for nothing but the lock.
-        if (standing := _standing(where, exist, recipe, found, limits)) is not None:
+        if (standing := _standing(where, exist, recipe, found, lambda *_: True)) is not None:
             return standing
         _check_unfinished(work, recipe, exist)
+        donors = [donor_of(open_cache(where))] if exist == "update" and where.exists() else []
         pool_of = executor_of(executor, number, inherited=work.lock.descriptor)
         with pool_of as pool:
             with progress_of(progress, "headers") as show:
@@ -265,14 +274,12 @@ def build(
                     found, recipe, limits, workers=number, executor=pool, progress=show.to
                 )
             _refuse_hopeless(planned, found, on_error)
-            filling = Filling(planned, found, form, work, on_error, limits)
-            check_room(planned.nbytes, where, filling.allocated)
+            filling = Filling(
+                planned, found, form, work, on_error=on_error, limits=limits, donors=donors
+            )
+            filling.check_room()
             with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
-                try:
-                    filling.fill(pool, number, show)
-                except (PictureError, TooManyFailuresError):
-                    work.clear()  # what is mended will be another file, and lie elsewhere
-                    raise
+                filling.fill(pool, number, show)
         with room_for(planned.nbytes, where):
             filling.finish()
         work.publish()
@@ -306,9 +313,7 @@ def discard(path: str | os.PathLike[str]) -> bool:
     if not unfinished_at(where):
         return False
     with Work(where, goes_on=True) as work:
-        there = work.has_unfinished
-        work.clear()
-    return there
+        return work.has_unfinished
 
 
 # Before a byte is written ------------------------------------------------------------------------
@@ -316,12 +321,17 @@ def discard(path: str | os.PathLike[str]) -> bool:
 
 def _check_unfinished(work: Work, recipe: Recipe, exist: Exist) -> None:
     """Refuse to go on with, or to throw away, what was begun with another recipe."""
-    begun = work.journal.facts.get("recipe")
-    if not work.has_unfinished or begun == recipe.to_json():
-        return
+    left = [one for one in (work.begun, work.earlier) if one.is_of_use]
+    others = [one for one in left if one.journal.facts.get("recipe") != recipe.to_json()]
     if exist == "overwrite":
-        work.clear()
+        # From nothing: what has records of an older generation is no beginning either.
+        for one in left:
+            if one in others or any(step.get("older") for step in one.journal):
+                one.clear()
         return
+    if not others:
+        return
+    begun = others[0].journal.facts.get("recipe")
     where = work.destination
     differ = recipe_differences(Recipe.from_json(begun or {}), recipe)
     raise DifferentCacheError(
@@ -350,9 +360,16 @@ def _check_apart(source: Source, where: Path) -> None:
 
 
 def _standing(
-    where: Path, exist: Exist, recipe: Recipe, source: Source, limits: Limits
+    where: Path,
+    exist: Exist,
+    recipe: Recipe,
+    source: Source,
+    mended: Callable[[Cache, Listing], bool],
 ) -> Cache | None:
-    """Return the cache at the destination where it is what was asked for."""
+    """Return the cache at the destination where it is what was asked for.
+
+    With ``exist="update"``, *mended* is asked whether a picture that failed can be read now.
+    """
     if not os.path.lexists(where):
         return None
     refuse_foreign(where)
@@ -365,7 +382,7 @@ def _standing(
     listing = source.listing()
     difference = differences(cache, source, listing).summary()
     if exist == "update":
-        return None if difference or _mended(cache, source, listing, limits) else cache
+        return None if difference or mended(cache, listing) else cache
     if not difference:
         return cache
     raise DifferentCacheError(
@@ -399,24 +416,25 @@ def _shown(value: Any) -> str:
     return repr(tuple(value)) if isinstance(value, tuple) else repr(value)
 
 
-def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits) -> bool:
+def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits, pool: Executor) -> bool:
     """Tell whether a picture that failed can be read now, within *limits*."""
-    recipe = cache.recipe
     failed = {key for key, *_ in cache.failures.raw()}
     keys = listing.keys
     names = keys if listing.names is None else listing.names
-    for place in range(len(keys) if failed else 0):
-        if keys.raw(place) not in failed:
-            continue
-        try:
-            with source.open(names.raw(place)) as encoded:
-                header = read_header(encoded.file, recipe.frame)
-                memory_needed(header, encoded.size, recipe, limits)
-                decode(encoded.file, recipe)
-        except Exception:  # noqa: BLE001, S112  # it fails as it did before
-            continue
-        return True
-    return False
+    trials = (
+        Trial(
+            start=place,
+            keys=[names.raw(place)],
+            source=source.describe() or source,
+            recipe=cache.recipe,
+            limits=limits,
+        )
+        for place in range(len(keys) if failed else 0)
+        if keys.raw(place) in failed
+    )
+    # One after another: what each needs is not known.
+    with closing(results(pool, can_be_read, trials, 1, weigh=lambda _: 1)) as tried:
+        return any(tried)
 
 
 def _refuse_hopeless(planned: Plan, source: Source, on_error: OnError) -> None:

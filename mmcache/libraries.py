@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["libraries"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["libraries", "merged"]
 
 
 def libraries() -> dict[str, str]:
@@ -17,3 +22,16 @@ def libraries() -> dict[str, str]:
         if version:
             versions[part] = str(version)
     return versions
+
+
+def merged(makers: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Return the versions of several makers as one: where they differ, all of them.
+
+    >>> merged([{"pillow": "12.0.0"}, {"pillow": "12.1.0", "avif": "1.3.0"}])
+    {'avif': '1.3.0', 'pillow': '12.0.0, 12.1.0'}
+    """
+    versions: dict[str, set[str]] = {}
+    for maker in makers:
+        for name, told in maker.items():
+            versions.setdefault(name, set()).update(told.split(", "))
+    return {name: ", ".join(sorted(told)) for name, told in sorted(versions.items())}

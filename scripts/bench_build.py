@@ -25,7 +25,7 @@ from measuring import Spent, median, options_of, ratio, table, take_turns, workp
 from PIL import Image, ImageOps
 
 import mmcache
-from mmcache import filling, ingest, planning
+from mmcache import filling, ingest, planning, tasks
 from mmcache.images import decode
 from mmcache.stores.payload import Flusher
 from mmcache.stores.publishing import Work
@@ -153,9 +153,9 @@ AROUND: tuple[Piece, ...] = (
 STAGES = (*AROUND, (filling.Filling, "fill", "decode, resize and write"))
 PIECES = (
     *AROUND,
-    (filling, "_encoded", "read the files"),
-    (filling, "decode_flagged", "decode and resize"),
-    (filling, "write_at", "write the records"),
+    (tasks, "_encoded", "read the files"),
+    (tasks, "decode_flagged", "decode and resize"),
+    (tasks, "write_at", "write the records"),
     (google_crc32c, "value", "checksums"),
     (Flusher, "__exit__", "wait for the last flush"),
 )

@@ -245,7 +245,7 @@ def test_a_build_that_is_interrupted_is_gone_on_with_by_the_same_command(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    journal = work_path(out) / "journal"
+    journal = work_path(out) / "begun/journal"
     until = time.monotonic() + 60
     while time.monotonic() < until and not (journal.exists() and journal.stat().st_size > 2_000):
         time.sleep(0.01)
@@ -271,7 +271,7 @@ def test_discard_says_whether_there_was_anything_unfinished(tmp_path):
     with Work(out) as work:
         work.content.mkdir()
         work.begin({})
-        work.journal.add([{"rows": [0]}])
+        work.begun.journal.add([{"rows": [0]}])
         work.lock.release()  # as a builder that is killed does
         assert done("discard", out) == f"removed the unfinished build of {out}\n"
     assert names(tmp_path) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -12,16 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from stopping import STORES, bytes_of, decoded, names, unfinished
 
 import mmcache
-import mmcache.stores.frame
-from mmcache import filling, layout
+from mmcache import filling, layout, tasks
 from mmcache.stores.journal import Journal
 from mmcache.stores.locking import Lock
 from mmcache.stores.publishing import Work, work_path
 from mmcache.testing import paint_folder
-
-STORES = {"npy": "out.mmc", "hdf5": "out.h5", "zarr": "out.zarr"}
 
 
 @pytest.fixture(scope="module")
@@ -34,51 +31,6 @@ def small_slabs(monkeypatch):
     """Let caches of a few pictures have several slabs, and note what is done at once."""
     monkeypatch.setattr(layout, "SLAB", 1 << 18)
     monkeypatch.setattr(filling, "_CHECKPOINT", 1)
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def bytes_of(path):
-    """Return a digest of every file of a cache, by name."""
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return {
-        one.relative_to(path).as_posix(): hashlib.sha256(one.read_bytes()).hexdigest()
-        for one in files
-    }
-
-
-class Stop(Exception):  # noqa: N818  # no error of anybody
-    """What ends a build from within."""
-
-
-def decoded(monkeypatch):
-    """Return a list that grows with each picture that is decoded."""
-    told = []
-    decode = filling.decode_flagged
-
-    def noting(*args, **kwargs):
-        told.append(1)
-        return decode(*args, **kwargs)
-
-    monkeypatch.setattr(filling, "decode_flagged", noting)
-    return told
-
-
-def unfinished(photos, out, **settings):
-    """Leave a build in which twenty pictures and more are done."""
-    calls = []
-
-    def stop(done, total):
-        calls.append(done)
-        # Headers are told of first, from 256 on; then the pictures, from 0 on.
-        if 0 in calls and 20 <= done < total:
-            raise Stop
-
-    with pytest.raises(Stop):
-        mmcache.build(photos, out, **({"size": 96, "executor": "serial"} | settings), progress=stop)
-    assert not mmcache.stores.frame.is_cache(work_path(out) / "new")
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -145,7 +97,7 @@ def test_what_is_taken_over_is_checked_and_not_believed(photos, tmp_path, store)
     anew = mmcache.build(photos, tmp_path / f"anew-{STORES[store]}", size=96)
     out = tmp_path / STORES[store]
     unfinished(photos, out)
-    content = work_path(out) / "new"
+    content = work_path(out) / "begun/new"
     frame = anew.files.frame
     (segment, *_) = frame.arrays["pixels"].segments
     file = content if content.is_file() else content / segment.file
@@ -201,17 +153,17 @@ def test_a_picture_that_fails_now_leaves_no_trace_of_what_was_written_before(tmp
     out = tmp_path / "out.mmc"
     unfinished(folder, out)
     key = mmcache.plan(folder).keys.raw(5)
-    journal = work_path(out) / "journal"
+    journal = work_path(out) / "begun/journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(lines[0] + lines[-1])  # of rows 0 to 7 it is not told that they are there
-    encoded = filling._encoded
+    encoded = tasks._encoded
 
     def failing(source, span, index):
         if span.keys[index] == key:
             raise OSError(5, "gone")
         return encoded(source, span, index)
 
-    monkeypatch.setattr(filling, "_encoded", failing)
+    monkeypatch.setattr(tasks, "_encoded", failing)
     with pytest.warns(mmcache.PicturesSkippedWarning):
         cache = mmcache.build(folder, out, size=96)
     with pytest.warns(mmcache.PicturesSkippedWarning):

@@ -237,7 +237,7 @@ DEADLY = {
         " os._exit(9) if key in {deadly} else plain(source, key, *rest);"
     ),
     "decode": (
-        "import mmcache.filling as room; plain = room._encoded;"
+        "import mmcache.tasks as room; plain = room._encoded;"
         " room._encoded = lambda source, span, index:"
         " os._exit(9) if span.keys[index] in {deadly} else plain(source, span, index);"
     ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "FULL",
     "Flusher",
     "allocated",
     "copied",
@@ -31,8 +32,12 @@ __all__ = [
     "written",
 ]
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that tell that there is no room."""
+
 _BINARY = getattr(os, "O_BINARY", 0)
 _PIECE = 1 << 20  # bytes copied at a time
+_BLOCK = 4096  # file systems share whole blocks alone
 _AT_ONCE = 8
 _CHUNK = 64 << 20  # bytes given to one write: some systems refuse more than 2 GiB
 
@@ -148,12 +153,20 @@ def _synced(path: Path) -> None:
 def copied(here: int, start: int, there: int, to: int, length: int) -> None:
     """Copy *length* bytes between open files, sharing blocks where the file system can."""
     while length:
-        done = _copied_inside(here, start, there, to, length)
+        step = _whole_blocks(start, to, length)
+        done = _copied_inside(here, start, there, to, step)
         if not done:
-            piece = next(pieces_of(here, start, start + length))
+            piece = next(pieces_of(here, start, start + step))
             write_at(there, piece, to)
             done = len(piece)
         start, to, length = start + done, to + done, length - done
+
+
+def _whole_blocks(start: int, to: int, length: int) -> int:
+    """Return how much of a stretch to copy at once: whole blocks apart from what is round them."""
+    if start % _BLOCK != to % _BLOCK or length < 2 * _BLOCK:
+        return length
+    return -start % _BLOCK or length - length % _BLOCK
 
 
 def _copied_inside(here: int, start: int, there: int, to: int, length: int) -> int:
@@ -163,7 +176,7 @@ def _copied_inside(here: int, start: int, there: int, to: int, length: int) -> i
     try:
         return os.copy_file_range(here, there, length, start, to)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.errno in (*FULL, errno.EIO):
             raise
         return 0
 

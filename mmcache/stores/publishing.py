@@ -10,13 +10,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from mmcache.errors import BusyError, DestinationError
 from mmcache.stores.frame import is_cache
-from mmcache.stores.journal import Journal
 from mmcache.stores.locking import Lock
-from mmcache.stores.payload import synced, synced_directory
+from mmcache.stores.payload import synced_directory
+from mmcache.stores.unfinished import Unfinished, identity, removed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,14 +59,20 @@ class Work:
 
     The lock is the operating system's and ends with its process. Leaving the ``with`` block removes
     the folder with all that is in it, but for what can be gone on with: where an error ends the
-    block, ``content`` stays if its :class:`Journal` tells that something of it is done.
-    :meth:`publish` puts ``content`` in place before.
+    block, what is :attr:`Unfinished.is_of_use` stays. :meth:`publish` puts the content of ``begun``
+    in place before.
 
     Parameters
     ----------
     destination : Path
     goes_on : bool
         Whether the block goes on with unfinished work, or refuses to begin where there is some.
+
+    Attributes
+    ----------
+    begun, earlier : Unfinished
+        What is being built, and what was begun before and cannot become the cache any more, but has
+        records that may go into it.
 
     Raises
     ------
@@ -76,12 +82,13 @@ class Work:
         (a ``FileExistsError``) where unfinished work is there.
     """
 
+    begun: Unfinished  # both are read by whoever has the lock
+    earlier: Unfinished
+
     def __init__(self, destination: Path, *, goes_on: bool = False) -> None:
         self.destination = destination
         self.folder = work_path(destination)
-        self.content = self.folder / "new"
         self.lock = Lock(self.folder / "lock")
-        self.journal: Journal  # read by whoever has the lock
         self._goes_on = goes_on
         self._stood: tuple[int, int] | None = None
 
@@ -89,15 +96,13 @@ class Work:
         self._lock_folder()
         try:
             self._recover()
-            self.journal = Journal(self.folder / "journal")
-            if not self.has_unfinished:
-                self.clear()
-            elif not self._goes_on:
+            self._read()
+            if self.has_unfinished and not self._goes_on:
                 raise DestinationError(  # noqa: TRY301
                     f"an unfinished build of {self.destination} is there: finish it by the same"
                     f" call, or remove it with mmcache.discard({str(self.destination)!r})"
                 )
-            self._stood = _identity(self.destination)
+            self._stood = identity(self.destination)
         except BaseException:
             self.lock.release()
             raise
@@ -118,57 +123,62 @@ class Work:
 
     def _recover(self) -> None:
         """Put back the old generation, where an exchange in two steps was killed between them."""
-        aside = self.content.with_name("old")
-        if os.path.lexists(aside):
-            if not os.path.lexists(self.destination):
-                aside.rename(self.destination)
-            else:
-                _removed(aside)
+        aside = self.folder / "old"
+        if not os.path.lexists(aside):
+            return
+        if not os.path.lexists(self.destination):
+            aside.rename(self.destination)
+        removed(aside)
+
+    def _read(self) -> None:
+        """See what builders before have left; what is of no use is removed."""
+        removed(self.folder / "gone")
+        self.begun, self.earlier = (Unfinished(self.folder / name) for name in ("begun", "earlier"))
+        for one in (self.begun, self.earlier):
+            if not one.is_of_use:
+                one.clear()
+        self.begun.folder.mkdir(exist_ok=True)
+
+    @property
+    def content(self) -> Path:
+        """What :meth:`publish` puts in place."""
+        return self.begun.content
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether ``content`` is what the journal tells of, and something of it is done.
+        """Whether a builder before has left anything that can be gone on with."""
+        return self.begun.is_of_use or self.earlier.is_of_use
 
-        After an exchange it is not: the old generation then lies there, and is left to be removed.
-        """
-        identity = _identity(self.content)
-        same = identity is not None and self.journal.facts.get("content") == list(identity)
-        return same and self.journal.has_steps
-
-    def begin(self, facts: dict[str, Any]) -> None:
-        """Begin the journal of ``content``, which is there and is what *facts* say."""
-        if self.content.is_dir():
-            synced(self.content)
-        synced_directory(self.folder)
-        synced_directory(self.folder.parent)
-        self.journal.begin(facts | {"content": list(_identity(self.content) or ())})
-
-    def keep(self, names: set[str]) -> None:
-        """Remove all of ``content`` but these files, and those in folders where one of them is.
-
-        A builder that was killed near its end has written arrays that may not be the same again.
-        """
-        kept = {name.partition("/")[0] for name in names}
-        for entry in self.content.iterdir() if self.content.is_dir() else ():
-            if entry.name not in kept:
-                _removed(entry)
+    def set_aside(self) -> None:
+        """Let ``begun`` become ``earlier``, in place of what that was, and begin with nothing."""
+        gone = self.folder / "gone"
+        if self.earlier.folder.exists():
+            self.earlier.folder.rename(gone)
+        self.begun.folder.rename(self.earlier.folder)
+        self._read()
 
     def clear(self) -> None:
-        """Remove ``content`` and its journal."""
-        self.journal.remove()
-        _removed(self.content)
+        """Remove all that was begun."""
+        self.begun.clear()
+        self.forget_earlier()
+
+    def forget_earlier(self) -> None:
+        """Remove what was begun before."""
+        self.earlier.clear()
+        removed(self.earlier.folder)
 
     def publish(self) -> None:
         """Put ``content``, which is whole and on disk, at the destination.
 
         :class:`DestinationError` where something that is no cache has come to stand there.
         """
+        self.forget_earlier()  # before: what is whole is not to be followed by unfinished work
         if self.content.is_dir():
             synced_directory(self.content)
-        if (now := _identity(self.destination)) is not None:
+        if (now := identity(self.destination)) is not None:
             if now != self._stood:
                 refuse_foreign(self.destination)
-            _exchange(self.content, self.destination)
+            _exchange(self.content, self.destination, self.folder / "old")
         else:
             self.content.rename(self.destination)
         synced_directory(self.destination.parent)
@@ -198,37 +208,20 @@ def unfinished_at(destination: Path) -> bool:
     return work_path(destination).is_dir()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells one file or folder from another that takes its name; None for nothing."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _removed(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _exchange(new: Path, old: Path) -> None:
-    """Let *new* and *old* change places, at once where the system can."""
+def _exchange(new: Path, old: Path, aside: Path) -> None:
+    """Let *new* take the place of *old*, at once where the system can; *aside* is free."""
     with contextlib.suppress(OSError):
         _exchange_at_once(new, old)
         return
     # Without an exchange there is a moment in which nothing stands at the destination; a process
     # that is killed in it leaves the old cache beside the new one in the working folder.
-    aside = new.with_name("old")
     old.rename(aside)
     try:
         new.rename(old)
     except OSError:
         aside.rename(old)
         raise
-    _removed(aside)
+    removed(aside)
 
 
 def _exchange_at_once(new: Path, old: Path) -> None:

@@ -1,0 +1,276 @@
+"""What workers are handed, numbers and names, and what they do with it: no pixel passes between."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import google_crc32c
+
+from mmcache.geometry import Size
+from mmcache.images import decode, decode_flagged, read_header, returned_memory, unreadable
+from mmcache.sources import from_json
+from mmcache.steps import Step, step_of
+from mmcache.stores.digests import crc32c_of
+from mmcache.stores.payload import FULL, copied, opened, pieces_of, reading, write_at
+from mmcache.survey import check_given_up, memory_needed
+from mmcache.workers import Span
+
+if TYPE_CHECKING:
+    from mmcache.limits import Limits
+    from mmcache.recipe import Recipe
+    from mmcache.sources import Source
+
+__all__ = [
+    "DECODED",
+    "FAILED",
+    "Copies",
+    "Gift",
+    "Pictures",
+    "Pixels",
+    "Records",
+    "Trial",
+    "can_be_read",
+    "check_records",
+    "copy_records",
+    "make_records",
+]
+
+DECODED, FAILED = -1, -2
+"""What stands for a donor's number where there is none."""
+
+_LARGE = 64 << 20  # bytes of memory for one picture, after which what is free is given back
+
+
+class Gift(NamedTuple):
+    """A record that a picture can have, if its file has this CRC-32C.
+
+    ``giver`` is the donor's number; the record lies in ``file`` from byte ``start`` on.
+    """
+
+    content_hash: int
+    giver: int
+    file: str
+    start: int
+    checksum: int
+    flags: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Span):
+    """Pictures of one slab, and where their records go.
+
+    ``sizes`` are those that the headers told; ``places`` are offsets in bytes in ``file``, and
+    ``lengths`` are the records' own. ``stats`` are the files' sizes and times as they were; where
+    ``contents`` tells their CRC-32C, that decides and not the time. ``memory`` is what the largest
+    of the pictures needs to be decoded, in bytes.
+    """
+
+    source: dict[str, Any] | Source
+    recipe: Recipe
+    file: str
+    sizes: list[tuple[int, int]]
+    orientations: list[int]
+    stats: list[tuple[int, int]]
+    contents: list[int]
+    gifts: list[list[Gift]]
+    places: list[int]
+    lengths: list[int]
+    memory: int
+
+
+class Pixels(NamedTuple):
+    """What came of :class:`Pictures`: records, and failures by their index with the reason.
+
+    ``givers`` are the donors' numbers, or ``DECODED`` or ``FAILED``.
+    """
+
+    start: int
+    nbytes: int
+    checksums: list[int]
+    hashes: list[int]
+    flags: list[int]
+    givers: list[int]
+    failures: list[tuple[int, str]]
+
+    def step(self) -> Step | None:
+        """Return what a journal tells of it: the rows that are there, if any."""
+        there = [index for index, giver in enumerate(self.givers) if giver != FAILED]
+        if not there:
+            return None
+        return step_of(
+            (self.start + index for index in there),
+            checksums=(self.checksums[index] for index in there),
+            hashes=(self.hashes[index] for index in there),
+            flags=(self.flags[index] for index in there),
+        )
+
+
+def make_records(pictures: Pictures) -> Pixels:
+    """Do the work, and leave no more memory taken than before."""
+    made = _made(pictures)
+    if pictures.memory > _LARGE:
+        returned_memory()
+    return made
+
+
+def _made(pictures: Pictures) -> Pixels:
+    """Bring the pictures, one at a time, each straight to its place."""
+    source = from_json(pictures.source) if isinstance(pictures.source, dict) else pictures.source
+    count = len(pictures.keys)
+    made = Pixels(pictures.start, 0, [0] * count, [0] * count, [0] * count, [FAILED] * count, [])
+    nbytes = 0
+    with opened(pictures.file, os.O_RDWR) as descriptor:
+        for index in range(count):
+            try:
+                check_given_up(pictures)
+                encoded = _encoded(source, pictures, index)
+                content = google_crc32c.value(encoded)
+                _check_content(pictures, index, content)
+                record, checksum, flags, giver = _given(pictures, index, content) or _decoded(
+                    pictures, index, encoded
+                )
+            except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
+                made.failures.append((index, unreadable(error)))
+                # Of a builder that was killed a part of it may be here.
+                write_at(descriptor, bytes(pictures.lengths[index]), pictures.places[index])
+                continue
+            write_at(descriptor, record, pictures.places[index])
+            nbytes += pictures.lengths[index]
+            made.checksums[index], made.hashes[index] = checksum, content
+            made.flags[index], made.givers[index] = flags, giver
+    return made._replace(nbytes=nbytes)
+
+
+def _encoded(source: Source, pictures: Pictures, index: int) -> bytes:
+    size, mtime_ns = pictures.stats[index]
+    with source.open(pictures.keys[index]) as encoded:
+        if encoded.size != size or (encoded.mtime_ns != mtime_ns and not pictures.contents):
+            raise OSError(errno.ESTALE, "changed while the cache was being built")
+        data = encoded.file.read()
+    if len(data) != size:
+        raise OSError(errno.ESTALE, "changed while the cache was being built")
+    return data
+
+
+def _check_content(pictures: Pictures, index: int, content: int) -> None:
+    if pictures.contents and pictures.contents[index] != content:
+        raise OSError(errno.ESTALE, "is not the file that the cache was built from")
+
+
+def _given(pictures: Pictures, index: int, content: int) -> tuple[bytes, int, int, int] | None:
+    """Return a record that was made of the very same file, whole, if there is one."""
+    for gift in pictures.gifts[index] if pictures.gifts else ():
+        if gift.content_hash != content:
+            continue
+        try:
+            with reading(Path(gift.file)) as descriptor:
+                record = b"".join(
+                    pieces_of(descriptor, gift.start, gift.start + pictures.lengths[index])
+                )
+        except OSError:
+            continue
+        if google_crc32c.value(record) == gift.checksum:
+            return record, gift.checksum, gift.flags, gift.giver
+    return None
+
+
+def _decoded(pictures: Pictures, index: int, encoded: bytes) -> tuple[Any, int, int, int]:
+    record, flags = decode_flagged(
+        io.BytesIO(encoded),
+        pictures.recipe,
+        expected=Size(*pictures.sizes[index]),
+        orientation=pictures.orientations[index],
+    )
+    return record, google_crc32c.value(record), flags, DECODED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Span):
+    """Pictures of which to see whether they can be read, each alone."""
+
+    source: dict[str, Any] | Source
+    recipe: Recipe
+    limits: Limits
+
+
+def can_be_read(trial: Trial) -> bool:
+    """Tell whether any of the pictures can be read, within the limits."""
+    source = from_json(trial.source) if isinstance(trial.source, dict) else trial.source
+    return any(_can_be_read(source, trial, key) for key in trial.keys)
+
+
+def _can_be_read(source: Source, trial: Trial, key: bytes) -> bool:
+    try:
+        check_given_up(trial)
+        with source.open(key) as encoded:
+            header = read_header(encoded.file, trial.recipe.frame)
+            memory_needed(header, encoded.size, trial.recipe, trial.limits)
+            decode(encoded.file, trial.recipe)
+    except Exception:  # noqa: BLE001  # whatever a broken file makes Pillow raise
+        return False
+    return True
+
+
+# Records that are there already -------------------------------------------------------------------
+
+
+class Records(NamedTuple):
+    """Records that are said to be in *file*, with where each lies in bytes."""
+
+    file: str
+    rows: list[int]
+    places: list[int]
+    lengths: list[int]
+    checksums: list[int]
+
+
+class Copies(NamedTuple):
+    """Records that lie in *giver*, a file, from byte *start* on as they are to lie elsewhere."""
+
+    giver: str
+    start: int
+    records: Records
+
+
+def check_records(records: Records) -> list[int]:
+    """Return the rows of *records* whose bytes are not as their checksums say."""
+    bad = []
+    with opened(records.file, os.O_RDONLY) as descriptor:
+        for row, place, length, checksum in zip(
+            records.rows, records.places, records.lengths, records.checksums, strict=True
+        ):
+            if crc32c_of(descriptor, place, place + length) != checksum:
+                bad.append(row)
+    return bad
+
+
+def copy_records(copies: Copies) -> tuple[Copies, list[int]]:
+    """Copy records, and return them with the rows that are not what their checksums say."""
+    records = copies.records
+    try:
+        with reading(Path(copies.giver)) as here, opened(records.file, os.O_RDWR) as there:
+            if not _copied(here, copies.start, there, records.places[0], sum(records.lengths)):
+                for place, length in zip(records.places, records.lengths, strict=True):
+                    start = copies.start + place - records.places[0]
+                    _copied(here, start, there, place, length)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        return copies, records.rows  # no such file any more
+    return copies, check_records(records)
+
+
+def _copied(here: int, start: int, there: int, place: int, length: int) -> bool:
+    """Copy a stretch and tell whether all of it could be read."""
+    try:
+        copied(here, start, there, place, length)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        return False
+    return True
