@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mmcache.geometry import Placement, Size
     from mmcache.images import apply
     from mmcache.ingest import build, discard, plan
-    from mmcache.integrity import Report, verify
+    from mmcache.integrity import Report, repair, verify
     from mmcache.planning import Plan
     from mmcache.recipe import Recipe
     from mmcache.showing import show
@@ -89,6 +89,7 @@ __all__ = [
     "export",
     "open",
     "plan",
+    "repair",
     "show",
     "verify",
 ]
@@ -118,6 +119,7 @@ _ELSEWHERE = {
     "export": "copying",
     "open": "cache",
     "plan": "ingest",
+    "repair": "integrity",
     "show": "showing",
     "verify": "integrity",
 }

@@ -140,6 +140,14 @@ def _add_verify(commands: Any) -> None:
     does = "read every byte of a cache, and tell what is not as it was written"
     command = _command(commands, "verify", does, _verify)
     command.add_argument("cache")
+    command.add_argument(
+        "--repair",
+        metavar="SOURCE",
+        help="make what is damaged anew from the folder that it was built from",
+    )
+    command.add_argument(
+        "--like", metavar="CACHE", help="pictures that these go with, if the cache was built so"
+    )
     command.add_argument("--workers", type=int, help="how many read at once (default: one a core)")
     command.add_argument("--json", action="store_true", help="print it as JSON")
     command.add_argument("--quiet", action="store_true", help="show no progress")
@@ -366,10 +374,15 @@ def _explain(given: argparse.Namespace) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    """Return 1 where anything is not as it was written."""
-    report = mmcache.verify(given.cache, workers=given.workers, progress=not given.quiet)
+    """Return 1 where anything is not as it was written, and stays so."""
+    shared = {"workers": given.workers, "progress": not given.quiet}
+    report = mmcache.verify(given.cache, **shared)
     _tell(report, given)
-    return 0 if report.ok else 1
+    if report.ok or given.repair is None:
+        return 0 if report.ok else 1
+    mmcache.repair(given.cache, given.repair, report=report, like=given.like, **shared)
+    print(f"{given.cache} is whole again", file=sys.stderr)
+    return 0
 
 
 def _compare(given: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ LARGEST_RECORD = 1 << 31
 
 _SPAN = 256  # headers that one worker reads at a time
 _WAITING = 3  # times as long as the work: the rest is waiting
-SURVEYED = {
+SURVEYED: dict[str, np.dtype[Any]] = {
     "height": np.dtype("<i4"),
     "width": np.dtype("<i4"),
     "orientation": np.dtype("u1"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECODED",
     "FAILED",
+    "NOT_THE_FILE",
     "Copies",
     "Gift",
     "Pictures",
@@ -42,6 +43,9 @@ __all__ = [
 
 DECODED, FAILED = -1, -2
 """What stands for a donor's number where there is none."""
+
+NOT_THE_FILE = "is not the file that the cache was built from"
+_CHANGED = "changed while the cache was being built"
 
 _LARGE = 64 << 20  # bytes of memory for one picture, after which what is free is given back
 
@@ -150,16 +154,16 @@ def _encoded(source: Source, pictures: Pictures, index: int) -> bytes:
     size, mtime_ns = pictures.stats[index]
     with source.open(pictures.keys[index]) as encoded:
         if encoded.size != size or (encoded.mtime_ns != mtime_ns and not pictures.contents):
-            raise OSError(errno.ESTALE, "changed while the cache was being built")
+            raise OSError(errno.ESTALE, _CHANGED)
         data = encoded.file.read()
     if len(data) != size:
-        raise OSError(errno.ESTALE, "changed while the cache was being built")
+        raise OSError(errno.ESTALE, _CHANGED)
     return data
 
 
 def _check_content(pictures: Pictures, index: int, content: int) -> None:
     if pictures.contents and pictures.contents[index] != content:
-        raise OSError(errno.ESTALE, "is not the file that the cache was built from")
+        raise OSError(errno.ESTALE, NOT_THE_FILE)
 
 
 def _given(pictures: Pictures, index: int, content: int) -> tuple[bytes, int, int, int] | None:

@@ -77,6 +77,10 @@ class Report:
         How many files it has, and their bytes in all, as they were written.
     damaged : tuple of Damage
         What is wrong, a file each: ``file``, ``what``, and ``rows`` and ``keys`` of its records.
+    fingerprint : str
+        Of the cache that was looked at, as its frame tells it; empty where that cannot be read.
+    whole : frozenset of str
+        The arrays, pixels aside, whose bytes are as they were written.
     """
 
     path: Path
@@ -84,6 +88,8 @@ class Report:
     files: int
     nbytes: int
     damaged: tuple[Damage, ...]
+    fingerprint: str = ""
+    whole: frozenset[str] = frozenset()
 
     @property
     def ok(self) -> bool:
