@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcache.errors import SettingError
+from mmcache.errors import DamagedCacheError, SettingError
 from mmcache.planning import Plan
 from mmcache.records import HEIGHT, OFFSET, Lookup, Strings
 from mmcache.steps import Done
-from mmcache.stores.frame import Segment, file_of
+from mmcache.stores.frame import Segment, file_of, read_frame
+from mmcache.stores.stored import Stored
 from mmcache.tasks import Gift
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mmcache.cache import Cache
     from mmcache.stores.frame import Frame
     from mmcache.stores.unfinished import Unfinished
 
@@ -114,12 +114,15 @@ class Matched:
     ----------
     rows : int64 (N,)
         Its row of the same key, file size, file time and shape; -1 where there is none.
+    taken : int
+        How many records were taken from it.
     """
 
     def __init__(self, donor: Donor, plan: Plan, number: int) -> None:
         self.donor = donor
         self._plan = plan
         self._number = number
+        self.taken = 0
         self._named = donor.rows_named(plan.keys)
         same = self._named >= 0
         rows = self._named[same]
@@ -157,11 +160,18 @@ class Matched:
         ]
 
 
-def donor_of(cache: Cache) -> Donor:
-    """Return what a whole cache has to give."""
-    files = cache.files
-    names = [*ARRAYS, "key_order"] if "key_order" in files else ARRAYS
-    return donor_with(cache.path, files.frame, {name: files.array(name) for name in names})
+def donor_of(path: Path) -> Donor:
+    """Return what the cache at *path* has to give.
+
+    Its arrays are read, and not mapped: a cache that is cut meanwhile is no end of the process.
+    """
+    frame = read_frame(path)
+    stored = Stored(path, frame)
+    names = [*ARRAYS, "key_order"] if "key_order" in frame.arrays else ARRAYS
+    try:
+        return donor_with(path, frame, {name: stored.array(name) for name in names})
+    except DamagedCacheError as error:
+        raise DamagedCacheError(f"the index of {path} {error}: build it again") from error
 
 
 def donor_with(

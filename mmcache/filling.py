@@ -214,8 +214,12 @@ class Filling:
             notes = _Notes(self.done, flusher, show)
             matches = [Matched(one, planned, number) for number, one in enumerate(self._donors)]
             for one in matches:
-                self._copy(one, pool, workers, notes, show)
+                self._copy(one, pool, workers, notes)
             self._decode(matches, pool, workers, notes)
+        for one in matches:
+            if one.taken:
+                taken = f"{one.taken:,} of {counted(len(planned), 'picture')}"
+                show.say(f"{taken} are taken from {one.donor.name}")
 
     def _take_over(self, pool: Executor, workers: int, show: Shown) -> None:
         """Find the records of which the journal tells that are on disk as they were written."""
@@ -229,15 +233,14 @@ class Filling:
             + ("" if done.count == told else ", others were damaged")
         )
 
-    def _copy(
-        self, match: Matched, pool: Executor, workers: int, notes: _Notes, show: Shown
-    ) -> None:
+    def _copy(self, match: Matched, pool: Executor, workers: int, notes: _Notes) -> None:
         """Copy the records of a donor that were made of the same files."""
-        donor, before = match.donor, self.done.count
+        donor = match.donor
         with closing(results(pool, copy_records, self._copies(match), workers)) as copies:
             for (_, _, records), bad in copies:
                 there = np.setdiff1d(records.rows, bad)
                 if len(there):
+                    match.taken += len(there)
                     given = match.rows[there]
                     self._note_makers(notes, donor)
                     notes.rows(
@@ -250,10 +253,6 @@ class Filling:
                         len(there),
                         sum(records.lengths),
                     )
-        if taken := self.done.count - before:
-            show.say(
-                f"{taken:,} of {counted(len(self.plan), 'picture')} are taken from {donor.name}"
-            )
 
     def _note_makers(self, notes: _Notes, donor: Donor) -> None:
         for versions in donor.libraries:
@@ -275,11 +274,12 @@ class Filling:
             )
         ) as spans:
             for made in spans:
-                for giver in {*made.givers} - {FAILED}:
+                for giver in made.givers:
                     if giver == DECODED:
                         notes.made_by(own, older=False)
-                    else:
+                    elif giver != FAILED:
                         self._note_makers(notes, self._donors[giver])
+                        matches[giver].taken += 1
                 notes.rows(made.step(), len(made.givers), made.nbytes)
                 self._take_failures(made)
 

@@ -266,7 +266,7 @@ def build(
         if (standing := _standing(where, exist, recipe, found, lambda *_: True)) is not None:
             return standing
         _check_unfinished(work, recipe, exist)
-        donors = [donor_of(open_cache(where))] if exist == "update" and where.exists() else []
+        donors = [donor_of(where)] if exist == "update" and where.exists() else []
         pool_of = executor_of(executor, number, inherited=work.lock.descriptor)
         with pool_of as pool:
             with progress_of(progress, "headers") as show:

@@ -212,8 +212,8 @@ class _Damaged:
                 f"{path} was built anew since the report was made: verify it again"
             )
         self.recipe = Recipe.from_json(self.frame.recipe)
-        self._stored = Stored(path, self.frame)
-        self._arrays = {name: self._read(name) for name in self.frame.arrays if self._has(name)}
+        stored = Stored(path, self.frame)
+        self._arrays = {name: stored.array(name) for name in self.frame.arrays if self._has(name)}
 
     @property
     def index_is_whole(self) -> bool:
@@ -228,10 +228,6 @@ class _Damaged:
             shapes[name] = one.shape[:1]
         right = one.shape == shapes.get(name, (rows,)) and one.dtype == _DTYPES.get(name)
         return right and name in self.report.whole
-
-    def _read(self, name: str) -> NDArray[Any]:
-        with self._stored.column(name) as column:
-            return column.read(0, len(column))
 
     @property
     def _keys(self) -> Strings:

@@ -139,6 +139,11 @@ class Stored:
                     raise DamagedCacheError(f"cannot be read: {error.strerror}") from error
         return digest.hexdigest()
 
+    def array(self, name: str) -> NDArray[Any]:
+        """Return all of an array that lies in one file, in memory of its own."""
+        with self.column(name) as column:
+            return column.read(0, len(column))
+
     @contextlib.contextmanager
     def column(self, array: str) -> Iterator[Column]:
         """Open an array that lies in one file, to read rows of it."""
