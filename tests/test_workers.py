@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -338,3 +339,19 @@ def test_by_default_there_is_a_worker_a_core():
 def test_a_nonsense_executor_is_a_setting_error(executor, tmp_path):
     with pytest.raises(mmcache.SettingError, match="executor"):
         mmcache.build(tmp_path, tmp_path / "out.mmc", executor=executor)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_after_ctrl_c_what_is_under_way_is_done_and_nothing_else_is_begun(executor):
+    """So that at least what each worker was at is not done again."""
+    seen = []
+
+    def interrupting():
+        for number in range(100):
+            if number == 4:  # while the first are waited for
+                threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+            yield 0.6
+
+    with executor_of(executor, 2) as pool, pytest.raises(KeyboardInterrupt):
+        seen.extend(results(pool, time.sleep, interrupting(), 2))
+    assert len(seen) == 2

@@ -107,7 +107,8 @@ def results(
 
     However many tasks there are, only a window of them exists at a time. What *weigh* says of those
     under way never adds up to more than *most*, unless one alone weighs more: heavy ones wait for
-    each other. A :class:`Span` that ended its worker is tried again, in the end in pieces.
+    each other. A :class:`Span` that ended its worker is tried again, in the end in pieces. After
+    Ctrl-C what is under way is still done and yielded, and nothing new is begun.
     """
     coming = _Tasks(tasks)
     window = 2 * workers + 1
@@ -128,10 +129,21 @@ def results(
             for future in done:
                 task, _ = pending.pop(future)
                 yield from _outcome(future, task, coming)
+    except KeyboardInterrupt:
+        for future in _ended(pending):
+            if not future.cancelled() and future.exception() is None:
+                yield future.result()
+        raise
     finally:
-        for future in pending:
-            future.cancel()
-        wait(pending)
+        _ended(pending)
+
+
+def _ended(pending: Iterable[Future[Result]]) -> Iterable[Future[Result]]:
+    """Cancel what has not begun, and wait for the rest."""
+    for future in pending:
+        future.cancel()
+    wait(pending)
+    return pending
 
 
 class _Tasks(Generic[Task]):
