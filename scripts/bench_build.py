@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 import mmcache
 from mmcache import filling, ingest, planning, tasks
 from mmcache.images import decode
+from mmcache.stores.journal import Journal
 from mmcache.stores.payload import Flusher
 from mmcache.stores.publishing import Work
 
@@ -75,6 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
         taken = take_turns(contenders, options.rounds, after=lambda: _emptied(work))
         print(f"## Build speed: {len(paths):,} pictures to {options.size}\n")
         print(_compared(taken, len(paths)), end="\n\n")
+        print("## What checksums, flushes and the journal cost\n")
+        builds = {
+            f"{name}{careless}": functools.partial(run, functools.partial(build, executor, workers))
+            for name, executor, workers in (("serial", "serial", 1), ("2 threads", "threads", 2))
+            for careless, run in (("", _as_it_is), (", careless", _careless))
+        }
+        taken = take_turns(builds, 3 * options.rounds, after=lambda: _emptied(work))
+        print(_costs(taken), end="\n\n")
         for title, pieces, executor in (
             ("a serial build", PIECES, "serial"),
             ("a build with 2 threads", STAGES, "threads"),
@@ -136,6 +145,49 @@ def _compared(taken: dict[str, list[Spent]], count: int) -> str:
         ),
         rows,
     )
+
+
+# Without checksums and flushes -------------------------------------------------------------------
+
+
+def _as_it_is(build: Callable[[], object]) -> None:
+    build()
+
+
+def _careless(build: Callable[[], object]) -> None:
+    """Build, and neither sum what is read and written, nor wait for the disk, nor note anything."""
+    nothing: tuple[tuple[Any, str, Callable[..., object]], ...] = (
+        (google_crc32c, "value", lambda *_: 0),
+        (Flusher, "_sync", lambda *_: None),
+        (Journal, "_write", lambda *_: None),
+        (os, "fsync", lambda *_: None),
+    )
+    kept = [getattr(where, name) for where, name, _ in nothing]
+    try:
+        for where, name, instead in nothing:
+            setattr(where, name, instead)
+        build()
+    finally:
+        for (where, name, _), was in zip(nothing, kept, strict=True):
+            setattr(where, name, was)
+
+
+def _costs(taken: dict[str, list[Spent]]) -> str:
+    rows = []
+    for name in [name for name in taken if ", careless" not in name]:
+        whole, careless = taken[name], taken[f"{name}, careless"]
+        each = (zip(*some, strict=True) for some in (whole, careless))
+        (clock, processor), (careless_clock, careless_processor) = each
+        rows.append(
+            (
+                name,
+                f"{ratio(clock, careless_clock):.3f}",
+                f"{ratio(processor, careless_processor):.3f}",
+                f"{min(clock) / min(careless_clock):.3f}",
+            )
+        )
+    head = ("build", "of a careless one, clock", "of it, processor", "of it, fastest rounds")
+    return table(head, rows)
 
 
 # Piece by piece ----------------------------------------------------------------------------------
