@@ -171,7 +171,7 @@ def donor_of(path: Path) -> Donor:
     try:
         return donor_with(path, frame, {name: stored.array(name) for name in names})
     except DamagedCacheError as error:
-        raise DamagedCacheError(f"the index of {path} {error}: build it again") from error
+        raise DamagedCacheError(f"the index of {path} {error}: mmcache.repair mends it") from error
 
 
 def donor_with(

@@ -228,7 +228,8 @@ def _whole(number: object) -> int:
 
 def file_of(path: Path, name: str) -> Path:
     """Return where file *name* of the cache at *path* is: a cache of one file is that file."""
-    return path / name if path.is_dir() else path
+    # What people name may be a link, to a directory or to a file; what is in a cache is none.
+    return path / name if path.is_dir() else Path(os.path.realpath(path))
 
 
 def lies_inside(path: Path, file: Path) -> bool:

@@ -1,11 +1,13 @@
 """One self-contained HDF5 file: a page that h5py skips, the HDF5 data, and the frame behind them.
 
-The container is always written whole and beside, with nothing in it; all of it but the payload is
-then copied over the file. So it may be written again at any time, and keeps the payload.
+The container is always made whole, in memory and with nothing in it; all of it but the payload is
+then written over the file. So it may be written again at any time, and keeps the payload; and what
+goes to the disk goes there by our own hands, so that a full one is an error and never a signal.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,10 @@ import h5py
 import numpy as np
 
 from mmcache.stores.frame import PAGE, Segment, signpost
-from mmcache.stores.payload import allocated, opened, pieces_of, synced, write_at
+from mmcache.stores.payload import allocated, opened, synced, write_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from mmcache.stores.frame import Frame
 
 __all__ = ["FILE", "Hdf5Store"]
+
+_ZEROS = bytes(PAGE)
 
 FILE = "cache.h5"
 """What a frame calls the file, which may have any name."""
@@ -73,24 +77,82 @@ class Hdf5Store:
     def _contain(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Segment]:
         """Write the container round the payload, and return where each dataset lies."""
         shapes = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-        beside = path.with_name(path.name + ".container")
-        try:
-            segments = _container(beside, {"pixels": self._pixels} | shapes)
-            self._end = beside.stat().st_size
-            allocated(path, signpost(self._end), self._end)
-            _copy_between(beside, path, segments.values())
-        finally:
-            beside.unlink(missing_ok=True)
+        container = _Sparse()
+        segments = _datasets(container, {"pixels": self._pixels} | shapes)
+        self._end = container.seek(0, os.SEEK_END)
+        allocated(path, signpost(self._end), self._end)
+        with opened(path, os.O_RDWR) as descriptor:
+            for start, stop in _between(segments.values(), self._end):
+                for place, piece in container.pieces(start, stop):
+                    write_at(descriptor, piece, place)
         return segments
 
 
-def _container(
-    path: Path, shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+class _Sparse(io.RawIOBase):
+    """A file in memory of any length, of which only pages that were written are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pages: dict[int, bytearray] = {}
+        self._position = self._length = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        self._position = start + offset
+        return self._position
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._length = self._position if size is None else size
+        return self._length
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes of a stretch, a page or less each, with their places."""
+        while start < stop:
+            number, first = divmod(start, PAGE)
+            last = min(PAGE, first + stop - start)
+            yield start, bytes(self._pages.get(number, _ZEROS)[first:last])
+            start += last - first
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        begun = self._position
+        for place, piece in self.pieces(begun, min(begun + len(view), self._length)):
+            view[place - begun : place - begun + len(piece)] = piece
+            self._position = place + len(piece)
+        return self._position - begun
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        rest = view
+        while rest:
+            number, first = divmod(self._position, PAGE)
+            page = self._pages.setdefault(number, bytearray(PAGE))
+            length = min(len(rest), PAGE - first)
+            page[first : first + length] = rest[:length]
+            rest, self._position = rest[length:], self._position + length
+        self._length = max(self._length, self._position)
+        return len(view)
+
+
+def _datasets(
+    container: _Sparse, shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 ) -> dict[str, Segment]:
     """Write an HDF5 file of empty datasets, and return where each lies."""
     # Later versions of the file format leave a file that a killed writer makes unopenable.
     with h5py.File(
-        path,
+        container,
         "w",
         libver=("v108", "v108"),
         userblock_size=PAGE,
@@ -112,14 +174,11 @@ def _dataset(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int,
     return Segment(FILE, made.get_offset() if length else 0, length)
 
 
-def _copy_between(source: Path, target: Path, segments: Iterable[Segment]) -> None:
-    """Copy all but the user block and the datasets' own bytes."""
-    taken = sorted((one.offset, one.offset + one.length) for one in segments if one.length)
-    end = source.stat().st_size
+def _between(segments: Iterable[Segment], end: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of a file that are neither the user block nor a dataset's own bytes."""
     position = PAGE
-    with opened(source, os.O_RDONLY) as here, opened(target, os.O_RDWR) as there:
-        for start, stop in [*taken, (end, end)]:
-            for piece in pieces_of(here, position, start):
-                write_at(there, piece, position)
-                position += len(piece)
-            position = stop
+    for one in sorted(segments, key=lambda one: one.offset):
+        if one.length:
+            yield position, one.offset
+            position = one.offset + one.length
+    yield position, end

@@ -45,7 +45,7 @@ class Mapping:
         self._identities: dict[str, tuple[int, int]] = {}
         for name, one in frame.files.items():
             # A cache of one file is that file itself, and its frame follows.
-            file = _inside(path, name) if path.is_dir() else path
+            file = _inside(path, name) if path.is_dir() else file_of(path, name)
             with _checked(file, one.length + frame.trailing) as descriptor:
                 status = os.fstat(descriptor)
                 self._identities[name] = status.st_dev, status.st_ino
@@ -109,7 +109,7 @@ class Mapping:
         if self._maps[segment.file].size() < segment.offset + segment.length:
             raise DamagedCacheError(
                 f"{file_of(self.path, segment.file)} was cut while it was open: it is shorter than"
-                " when it was written; build the cache again"
+                " when it was written; build the cache again, or have mmcache.repair mend it"
             )
 
 
@@ -132,7 +132,8 @@ def _checked(path: Path, length: int) -> Iterator[int]:
             if status.st_size != length:
                 raise DamagedCacheError(
                     f"{path} has {status.st_size} bytes and was written with {length}: the cache"
-                    " was not copied whole, or was changed; copy or build it again"
+                    " was not copied whole, or was changed; copy it again, or"
+                    " have mmcache.repair mend it"
                 )
             yield descriptor
     except TooManyFilesError:
