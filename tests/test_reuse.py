@@ -6,6 +6,8 @@ import contextlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image
 from stopping import STORES, bytes_of, decoded, names, stopped, unfinished
 
 import mmcache
-from mmcache import donors, filling, ingest, layout, room
+from mmcache import donors, filling, ingest, layout, libraries, room
 from mmcache.stores.publishing import work_path
 from mmcache.testing import paint_folder
 
@@ -391,3 +393,31 @@ def test_files_of_one_size_that_moved_are_found_as_long_as_they_are_few(tmp_path
     built(folder, out, exist="update")
     assert len(told) == 20 - donors._ALIKE
     assert bytes_of(out) == bytes_of(built(folder, tmp_path / "anew.mmc").path)
+
+
+def test_a_file_that_may_not_be_so_large_is_said_with_the_limit(folder, tmp_path):
+    script = (
+        "import resource, sys, mmcache\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
+        "from mmcache.cli import main\n"
+        "sys.exit(main(['build', sys.argv[1], sys.argv[2], '--size', '96', '--quiet']))\n"
+    )
+    for name in STORES.values():
+        ran = subprocess.run(
+            [sys.executable, "-c", script, folder, tmp_path / name],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 1
+        (line,) = ran.stderr.splitlines()
+        assert "may make no file larger than 200.0 kB: raise that with ulimit -f" in line
+        assert not (tmp_path / name).exists()
+        cache = built(folder, tmp_path / name)
+        assert bytes_of(cache.path) == bytes_of(built(folder, tmp_path / f"anew-{name}").path)
+
+
+def test_what_many_made_is_named_once_each():
+    one, two = {"pillow": "12.0.0", "zlib": "1.3"}, {"pillow": "12.1.0", "avif": "1.1"}
+    both = libraries.merged([one, two])
+    assert both == {"avif": "1.1", "pillow": "12.0.0, 12.1.0", "zlib": "1.3"}
+    assert libraries.merged([both, one, two]) == both
+    assert libraries.merged([one]) == one
