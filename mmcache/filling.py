@@ -134,8 +134,7 @@ class Filling:
     source : Source
     store : Store
     work : Work
-        What it has of unfinished builds is gone on with, or taken from. Such an end as cannot be
-        gone on with is set aside at once.
+        What it has of unfinished builds is gone on with, or taken from.
     on_error : {"skip", "raise"}
     limits : Limits
     donors : sequence of Donor
@@ -165,6 +164,7 @@ class Filling:
         self.failures: list[tuple[int, str]] = []
         self.done = Done(len(plan))
         self.segments: list[Segment] = []
+        self._donors = list(donors)
         self._contents = contents
         # What an unfinished payload must be of, to be gone on with.
         self._facts = {
@@ -173,11 +173,22 @@ class Filling:
             "plan": plan.digest,
             "store": store.name,
         }
-        self._goes_on = self._facts.items() <= work.begun.journal.facts.items()
+        self._goes_on = False
+
+    def prepare(self) -> None:
+        """Decide what to go on with and what to take from; :class:`NoSpaceError` without room."""
+        begun = self.work.begun
+        self._goes_on = self._facts.items() <= begun.journal.facts.items()
         if not self._goes_on:
             self._set_aside()
-        self._left = donor_left(work.earlier)
-        self._donors = [*([] if self._left is None else [self._left]), *donors]
+        needed, where = self.plan.nbytes, self.work.destination
+        there = taken_bytes(begun.content) if self._goes_on else 0
+        left = donor_left(self.work.earlier)
+        if left is not None and has_room(needed, where, there):
+            self._donors.insert(0, left)
+        elif left is not None:
+            self.work.forget_earlier()
+        check_room(needed, where, there)
 
     def _set_aside(self) -> None:
         """Keep, of what was begun and cannot be gone on with, that of which the most is done."""
@@ -186,15 +197,6 @@ class Filling:
             work.set_aside()
         else:
             work.begun.clear()
-
-    def check_room(self) -> None:
-        """Raise :class:`NoSpaceError` where there is no room; unfinished work may have to go."""
-        needed, where = self.plan.nbytes, self.work.destination
-        there = taken_bytes(self.work.content) if self._goes_on else 0
-        if not has_room(needed, where, there) and self._left is not None:
-            self._donors.remove(self._left)
-            self.work.forget_earlier()
-        check_room(needed, where, there)
 
     def fill(self, pool: Executor, workers: int, show: Shown) -> None:
         """Allocate the payload and have *pool* write every record."""

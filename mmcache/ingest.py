@@ -277,7 +277,7 @@ def build(
             filling = Filling(
                 planned, found, form, work, on_error=on_error, limits=limits, donors=donors
             )
-            filling.check_room()
+            filling.prepare()
             with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
         with room_for(planned.nbytes, where):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import mmcache
-from mmcache import filling, ingest
+from mmcache import filling
 from mmcache.testing import paint_folder
 
 
@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_while_it_is_written_to_is_the_same_error(
 ):
     # Records of 48 kB: the payload fits or just does not, and the small arrays do not.
     folder = paint_folder(tmp_path / "in", count, longest=60)
-    monkeypatch.setattr(ingest, "check_room", lambda *_: None)
+    monkeypatch.setattr(filling, "check_room", lambda *_: None)
     with pytest.raises(mmcache.NoSpaceError, match="needs") as caught:
         mmcache.build(folder, small_disk / "out.mmc", size=128, resize="pad", upscale=True)
     assert ".mmcache-" not in str(caught.value)

@@ -270,7 +270,7 @@ def test_discard_says_whether_there_was_anything_unfinished(tmp_path):
     assert done("discard", out) == f"there is no unfinished build of {out}\n"
     with Work(out) as work:
         work.content.mkdir()
-        work.begin({})
+        work.begun.begin({})
         work.begun.journal.add([{"rows": [0]}])
         work.lock.release()  # as a builder that is killed does
         assert done("discard", out) == f"removed the unfinished build of {out}\n"

@@ -23,8 +23,8 @@ from odd_frames import altered
 from PIL import Image
 
 import mmcache
-from mmcache import integrity, layout
-from mmcache.integrity import index, pictures
+from mmcache import layout
+from mmcache.integrity import index, pictures, verifying
 from mmcache.records import Strings
 from mmcache.stores import zarr as zarr_store
 from mmcache.stores.digests import content_digest, rest_digest
@@ -814,7 +814,7 @@ def test_a_payload_of_exabytes_is_not_believed(npy):
 @pytest.mark.parametrize("ending", ["mmc", "zarr"])
 def test_a_frame_in_which_anything_is_something_else_never_breaks_it(tmp_path, ending, monkeypatch):
     path = copied(GOLDEN / f"ragged.{ending}", tmp_path)
-    monkeypatch.setattr(integrity, "_check_bare", lambda _: None)
+    monkeypatch.setattr(verifying, "_check_bare", lambda _: None)
     found = 0
     for plain in altered(plain_of(path)):
         seal(path, plain)
@@ -827,7 +827,7 @@ def test_a_frame_in_which_anything_is_something_else_never_breaks_it(tmp_path, e
 
 @pytest.mark.slow
 def test_noise_with_right_seals_never_breaks_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(integrity, "_check_bare", lambda _: None)
+    monkeypatch.setattr(verifying, "_check_bare", lambda _: None)
     random = np.random.default_rng(4)
     path = copied(GOLDEN / "wide.mmc", tmp_path)
     names = [name for name in plain_of(path)["arrays"] if name != "pixels"]
@@ -1020,7 +1020,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("code", "what"), ENDS.items(), ids=ENDS)
 def test_a_library_that_crashes_is_a_finding(golden, monkeypatch, code, what):
-    monkeypatch.setattr(integrity, "_CHILD", f"import os, sys; {code}")
+    monkeypatch.setattr(verifying, "_CHILD", f"import os, sys; {code}")
     damage = only(verify(golden))
     assert damage.file == frame_file_of(golden)
     assert "could not read it: " in damage.what
@@ -1028,8 +1028,8 @@ def test_a_library_that_crashes_is_a_finding(golden, monkeypatch, code, what):
 
 
 def test_a_library_that_does_not_end_is_a_finding_after_a_time(golden, monkeypatch):
-    monkeypatch.setattr(integrity, "_CHILD", "import time; time.sleep(600)")
-    monkeypatch.setattr(integrity, "_LIMIT", 0.5)
+    monkeypatch.setattr(verifying, "_CHILD", "import time; time.sleep(600)")
+    monkeypatch.setattr(verifying, "_LIMIT", 0.5)
     begun = time.monotonic()
     assert "did not end reading it within 0.5 seconds" in only(verify(golden)).what
     assert time.monotonic() - begun < 20

@@ -165,7 +165,7 @@ def repair(
                 donors=damaged.donors(),
                 contents=damaged.contents,
             )
-            filling.check_room()
+            filling.prepare()
             with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
         failed = filling.failures
