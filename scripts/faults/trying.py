@@ -65,13 +65,22 @@ def workplace(pictures: int) -> Iterator[tuple[Path, Path]]:
 
 
 def started(
-    photos: Path, out: Path, chance: random.Random, *, exist: str = "resume", before: str = ""
+    photos: Path,
+    out: Path,
+    chance: random.Random,
+    *,
+    exist: str = "resume",
+    before: str = "",
+    under: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a builder of *photos* at *out*, with some executor; *before* it runs a few lines."""
+    """Start a builder of *photos* at *out*, with some executor.
+
+    *before* it runs a few lines; *under* are the words of a command that runs it.
+    """
     executor = chance.choice(["serial", "threads", "processes"])
     workers = chance.choice([1, 2, 3])
     words = [photos, out, executor, workers, exist]
-    return subprocess.Popen([sys.executable, "-c", before + _BUILDER, *map(str, words)])
+    return subprocess.Popen([*under, sys.executable, "-c", before + _BUILDER, *map(str, words)])
 
 
 def is_whole(path: Path) -> bool:
