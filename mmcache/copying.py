@@ -91,8 +91,8 @@ def convert(
     needed = original.nbytes
     check_room(needed, where)
     with (
-        Work(where) as work,
         room_for(needed, where),
+        Work(where) as work,
         progress_of(progress, "pictures") as show,
     ):
         _check_free(where, exist)  # once more: another may have finished before the lock was free

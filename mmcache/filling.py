@@ -26,7 +26,7 @@ from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printa
 from mmcache.room import check_room, has_room
 from mmcache.steps import Done, Step, made_by, rows_of, step_of
 from mmcache.stores.frame import file_of, segment_at
-from mmcache.stores.payload import Flusher, taken_bytes
+from mmcache.stores.payload import Flusher, in_blocks, taken_bytes
 from mmcache.survey import check_failures
 from mmcache.tasks import (
     DECODED,
@@ -62,6 +62,8 @@ OnError = Literal["skip", "raise"]
 _SPAN_ROWS = 8
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
 _COPIED = 8 << 20  # bytes copied by one worker at a time
+_NOTED = 48  # bytes of the journal a picture
+_FRAME = 64 << 10  # bytes: the frame, and the folders
 _CHECKPOINT = SLAB // 4  # bytes written between two notes of what is on disk
 _OFTEN = 2.0  # seconds between them at most
 
@@ -175,13 +177,22 @@ class Filling:
         }
         self._goes_on = False
 
+    @property
+    def needed(self) -> int:
+        """The bytes on disk that the build takes: the cache, and what stands beside it by then."""
+        planned = self.plan
+        sizes = planned.array_bytes
+        cache = self.store.disk_bytes(sizes, planned.recipe.dtype, planned.pixels, planned.slab)
+        index = sum(sizes.values()) - sizes["pixels"]  # the plan is about as large
+        return cache + in_blocks(index) + in_blocks(_NOTED * len(planned)) + _FRAME
+
     def prepare(self) -> None:
         """Decide what to go on with and what to take from; :class:`NoSpaceError` without room."""
         begun = self.work.begun
         self._goes_on = self._facts.items() <= begun.journal.facts.items()
         if not self._goes_on:
             self._set_aside()
-        needed, where = self.plan.nbytes, self.work.destination
+        needed, where = self.needed, self.work.destination
         there = taken_bytes(begun.content) if self._goes_on else 0
         left = donor_left(self.work.earlier)
         if left is not None and has_room(needed, where, there):

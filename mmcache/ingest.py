@@ -261,7 +261,7 @@ def build(
     if (standing := _standing(where, exist, recipe, found, mended)) is not None:
         _sweep(where)
         return standing
-    with Work(where, goes_on=True) as work:
+    with room_for(None, where), Work(where, goes_on=True) as work:
         # Another builder may have finished while this one waited for nothing but the lock.
         if (standing := _standing(where, exist, recipe, found, lambda *_: True)) is not None:
             return standing
@@ -278,9 +278,9 @@ def build(
                 planned, found, form, work, on_error=on_error, limits=limits, donors=donors
             )
             filling.prepare()
-            with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
+            with room_for(filling.needed, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
-        with room_for(planned.nbytes, where):
+        with room_for(filling.needed, where):
             filling.finish()
         work.publish()
     cache = open_cache(where)

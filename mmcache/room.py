@@ -32,8 +32,11 @@ def check_room(needed: int, where: Path, allocated: int = 0) -> None:
 
 
 @contextmanager
-def room_for(needed: int, where: Path) -> Iterator[None]:
-    """Turn a disk that is full, while *needed* bytes are written, into :class:`NoSpaceError`."""
+def room_for(needed: int | None, where: Path) -> Iterator[None]:
+    """Turn a disk that is full, while *needed* bytes are written, into :class:`NoSpaceError`.
+
+    None where it is not known yet how many these are.
+    """
     try:
         yield
     except OSError as error:
@@ -42,31 +45,35 @@ def room_for(needed: int, where: Path) -> Iterator[None]:
         raise (_too_large if error.errno == errno.EFBIG else _no_room)(needed, where) from error
 
 
-def _no_room(needed: int, where: Path) -> NoSpaceError:
+def _no_room(needed: int | None, where: Path) -> NoSpaceError:
     folder = where.parent
     free = free_bytes(folder)
     return NoSpaceError(
-        f"the cache needs {human_bytes(needed)} and {human_bytes(free)} are free on {folder}",
-        needed=needed,
+        f"{_need(needed)} and {human_bytes(free)} are free on {folder}",
+        needed=needed or 0,
         free=free,
     )
 
 
-def _too_large(needed: int, where: Path) -> NoSpaceError:
+def _too_large(needed: int | None, where: Path) -> NoSpaceError:
     limit = _largest_file()
     if limit is None:
         return NoSpaceError(
-            f"the cache needs {human_bytes(needed)}, and {where.parent} takes no file that large:"
-            " build it on another file system, or as .zarr, which has many files",
-            needed=needed,
+            f"{_need(needed)}, and {where.parent} takes no file that large: build it on another"
+            " file system, or as .zarr, which has many files",
+            needed=needed or 0,
             free=free_bytes(where.parent),
         )
     return NoSpaceError(
-        f"the cache needs {human_bytes(needed)}, and this process may make no file larger than"
-        f" {human_bytes(limit)}: raise that with ulimit -f",
-        needed=needed,
+        f"{_need(needed)}, and this process may make no file larger than {human_bytes(limit)}, its"
+        " limit: raise that with ulimit -f",
+        needed=needed or 0,
         free=limit,
     )
+
+
+def _need(needed: int | None) -> str:
+    return f"the cache needs {'some room' if needed is None else human_bytes(needed)}"
 
 
 def _largest_file() -> int | None:

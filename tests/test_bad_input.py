@@ -191,7 +191,9 @@ def test_a_cache_that_is_larger_than_the_free_space_is_refused_before_it_begins(
     monkeypatch.setattr(filling.Filling, "fill", None)
     with pytest.raises(mmcache.NoSpaceError, match=f"are free on {place}") as caught:
         mmcache.build(place / "photos", place / "out.mmc")
-    assert (caught.value.needed, caught.value.free) == (planned.nbytes, planned.nbytes - 1)
+    # What stands round the arrays in their files is needed, too.
+    assert planned.nbytes < caught.value.needed < planned.nbytes + 1_000_000
+    assert caught.value.free == planned.nbytes - 1
     assert tree(place) == before
 
 

@@ -23,9 +23,9 @@ from mmcache.stores.contract import Store
 from mmcache.stores.frame import PAGE
 from mmcache.stores.hdf5 import Hdf5Store
 from mmcache.stores.npy import NpyStore, npy_header
-from mmcache.stores.payload import Flusher, allocated, opened, write_at, written
+from mmcache.stores.payload import Flusher, allocated, opened, taken_bytes, write_at, written
 from mmcache.stores.zarr import ZarrStore
-from mmcache.testing import StoreContract
+from mmcache.testing import StoreContract, paint_folder
 
 
 def names(folder):
@@ -177,6 +177,19 @@ def test_a_full_disk_is_found_by_allocating(tmp_path, monkeypatch):
         allocated(tmp_path / "file", b"head", 9_000)
 
 
+@pytest.mark.parametrize("limit", [4096, 8192, 100_000], ids=["created", "written", "closed"])
+def test_what_the_system_refuses_to_hdf5_is_its_own_error(tmp_path, limit):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+            Hdf5Store().allocate(tmp_path / "out", np.dtype("u1"), (500_000,), 500_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+
+
 # The flusher -----------------------------------------------------------------------------------
 
 
@@ -227,3 +240,22 @@ def test_a_build_on_a_disk_that_fails_to_flush_publishes_nothing(painted, tmp_pa
     with pytest.raises(OSError, match="the disk is broken"):
         mmcache.build(painted, tmp_path / "out.mmc", size=16)
     assert names(tmp_path) == []
+
+
+# Room ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", ["npy", "hdf5", "zarr"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"resize": "crop"}, {"resize": "crop", "mode": "L", "size": 28}]
+)
+def test_what_a_cache_takes_on_disk_is_known_before_it_is_there(tmp_path, store, settings):
+    folder = paint_folder(tmp_path / "in", 60, longest=220)
+    settings = {"size": 96} | settings
+    planned = mmcache.plan(folder, **settings)
+    cache = mmcache.build(folder, tmp_path / "out", store=store, **settings)
+    told = store_for("out", store).disk_bytes(
+        planned.array_bytes, planned.recipe.dtype, planned.pixels, planned.slab
+    )
+    # Besides there is the frame, and the folder itself.
+    assert told - 120_000 < taken_bytes(cache.path) < told + 40_000

@@ -139,7 +139,7 @@ def repair(
     if like is not None:
         found, _ = going_with(found, damaged.recipe, like)
     where = destination_of(path)
-    with Work(where, goes_on=True) as work:
+    with room_for(None, where), Work(where, goes_on=True) as work:
         with executor_of(executor, number, inherited=work.lock.descriptor) as pool:
             if damaged.index_is_whole:
                 planned = damaged.plan(found, limits, on_error)
@@ -166,13 +166,13 @@ def repair(
                 contents=damaged.contents,
             )
             filling.prepare()
-            with room_for(planned.nbytes, where), progress_of(progress, "pictures") as show:
+            with room_for(filling.needed, where), progress_of(progress, "pictures") as show:
                 filling.fill(pool, number, show)
         failed = filling.failures
         if failed and on_error == "raise":
             names = {printable(planned.keys.raw(row)): reason for row, reason in failed}
             raise damaged.lost(names, found)
-        with room_for(planned.nbytes, where):
+        with room_for(filling.needed, where):
             filling.finish()
         damaged.check_contents(read_frame(work.content), found)
         work.publish()

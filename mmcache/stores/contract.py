@@ -26,6 +26,15 @@ class Store(Protocol):
     name: str
     title: str
 
+    def disk_bytes(
+        self, sizes: Mapping[str, int], dtype: np.dtype[Any], shape: tuple[int, ...], slab: int
+    ) -> int:
+        """Return the bytes on disk that arrays of *sizes* bytes take with all that is round them.
+
+        The other arguments are those of ``allocate``. About, and rather too many.
+        """
+        ...
+
     def allocate(
         self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], slab: int
     ) -> list[Segment]:

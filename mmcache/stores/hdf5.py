@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from mmcache.stores.frame import PAGE, Segment, signpost
-from mmcache.stores.payload import allocated, opened, synced, write_at
+from mmcache.stores.payload import allocated, in_blocks, opened, synced, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "Hdf5Store"]
 
 _ZEROS = bytes(PAGE)
+_ROUND = 2 * PAGE  # what HDF5 writes to describe a dataset
 
 FILE = "cache.h5"
 """What a frame calls the file, which may have any name."""
@@ -42,6 +43,16 @@ class Hdf5Store:
     def __init__(self) -> None:
         self._pixels: tuple[np.dtype[Any], tuple[int, ...]] = (np.dtype("u1"), (0,))
         self._end = 0
+
+    def disk_bytes(
+        self,
+        sizes: Mapping[str, int],
+        dtype: np.dtype[Any],  # noqa: ARG002  # a dataset is as long as its array, whatever that is
+        shape: tuple[int, ...],  # noqa: ARG002
+        slab: int,  # noqa: ARG002
+    ) -> int:
+        """Return what it takes on disk; see :class:`mmcache.stores.contract.Store`."""
+        return PAGE + sum(_ROUND + in_blocks(size) for size in sizes.values())
 
     def allocate(
         self,

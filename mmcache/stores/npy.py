@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcache.stores.frame import FRAME_FILE, PAGE, Segment
-from mmcache.stores.payload import allocated, synced, written
+from mmcache.stores.payload import allocated, in_blocks, synced, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,16 @@ class NpyStore:
 
     name = "npy"
     title = "npy directory"
+
+    def disk_bytes(
+        self,
+        sizes: Mapping[str, int],
+        dtype: np.dtype[Any],  # noqa: ARG002  # a file is as long as its array, whatever that is
+        shape: tuple[int, ...],  # noqa: ARG002
+        slab: int,  # noqa: ARG002
+    ) -> int:
+        """Return what it takes on disk; see :class:`mmcache.stores.contract.Store`."""
+        return sum(PAGE + in_blocks(size) for size in sizes.values())
 
     def allocate(
         self,

@@ -22,6 +22,7 @@ __all__ = [
     "allocated",
     "copied",
     "free_bytes",
+    "in_blocks",
     "opened",
     "pieces_of",
     "reading",
@@ -179,6 +180,11 @@ def _copied_inside(here: int, start: int, there: int, to: int, length: int) -> i
         if error.errno in (*FULL, errno.EIO):
             raise
         return 0
+
+
+def in_blocks(length: int) -> int:
+    """Return the bytes on disk that a file of this length takes, in most file systems."""
+    return -(-length // _BLOCK) * _BLOCK
 
 
 def free_bytes(folder: Path) -> int:

@@ -17,8 +17,8 @@ from zarr.storage import MemoryStore
 
 from mmcache.layout import CHUNK, elements
 from mmcache.records import COLUMNS
-from mmcache.stores.frame import GROUP_FILE, Segment, in_group
-from mmcache.stores.payload import allocated, opened, synced, write_at, written
+from mmcache.stores.frame import GROUP_FILE, PAGE, Segment, in_group
+from mmcache.stores.payload import allocated, in_blocks, opened, synced, write_at, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,8 @@ read from. The index of a shard, which a plain client reads first, has 16 bytes 
 where shapes differ, and more for small pictures of one shape, each of which is a chunk."""
 
 _OF_ROWS = {"records", "checksums", "key_order", "labels", *COLUMNS}
+_ENTRY, _CRC = 16, 4  # bytes in a shard's index: a chunk's, and behind all of them
+_ROUND = 4 * PAGE  # an array's zarr.json, and its folders
 _MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
 
 
@@ -48,17 +50,24 @@ class ZarrStore:
     name = "zarr"
     title = "Zarr group"
 
+    def disk_bytes(
+        self, sizes: Mapping[str, int], dtype: np.dtype[Any], shape: tuple[int, ...], slab: int
+    ) -> int:
+        """Return what it takes on disk; see :class:`mmcache.stores.contract.Store`."""
+        chunk, shard = _cut(dtype, shape, slab)
+        shards = -(-shape[0] // shard)
+        index = in_blocks(_ENTRY * shard // chunk + _CRC)
+        last = chunk * elements(shape[1:]) * dtype.itemsize  # a chunk that is filled up
+        described = len(sizes) * _ROUND
+        return described + shards * index + last + sum(in_blocks(size) for size in sizes.values())
+
     def allocate(
         self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], slab: int
     ) -> list[Segment]:
         """Create the shards; see :class:`mmcache.stores.contract.Store`."""
         rest = shape[1:]  # a picture's own axes, where the recipe fixes them
         row = elements(rest)
-        # One picture where all are alike; else short enough to read one without its neighbours.
-        chunk = 1 if rest else math.gcd(slab, CHUNK // dtype.itemsize)
-        slab_rows = slab // row
-        slabs = max(-(-shape[0] // (slab_rows * MOST_SHARDS)), SHARD // (slab * dtype.itemsize), 1)
-        shard = slab_rows * slabs
+        chunk, shard = _cut(dtype, shape, slab)
         _describe(path / "pixels", dtype, shape, (chunk, *rest), (shard, *rest))
         segments = []
         for number, start in enumerate(range(0, shape[0], shard)):
@@ -90,6 +99,16 @@ class ZarrStore:
         synced(path)
         written(path / GROUP_FILE, [in_group(frame.to_bytes())])
         synced(path / GROUP_FILE)
+
+
+def _cut(dtype: np.dtype[Any], shape: tuple[int, ...], slab: int) -> tuple[int, int]:
+    """Return of how many rows a chunk is, and a shard."""
+    rest = shape[1:]
+    # One picture where all are alike; else short enough to read one without its neighbours.
+    chunk = 1 if rest else math.gcd(slab, CHUNK // dtype.itemsize)
+    slab_rows = slab // elements(rest)
+    slabs = max(-(-shape[0] // (slab_rows * MOST_SHARDS)), SHARD // (slab * dtype.itemsize), 1)
+    return chunk, slab_rows * slabs
 
 
 def _describe(
