@@ -27,8 +27,8 @@ from replaying import Replay
 from trying import NAMES, bytes_of, header, is_whole, options_of, row, started, workplace
 
 import mmcache
-from mmcache.stores.journal import Journal
 from mmcache.stores.publishing import work_path
+from mmcache.stores.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,12 +154,7 @@ class Trial:
 
     def goes_on(self) -> bool:
         """Tell whether the next builder finds unfinished work, of which something is done."""
-        folder = work_path(self.out)
-        if not (folder / "new").exists():
-            return False
-        journal, status = Journal(folder / "journal"), (folder / "new").stat()
-        named = journal.facts.get("content") == [status.st_dev, status.st_ino]
-        return named and journal.has_steps
+        return Unfinished(work_path(self.out) / "begun").is_of_use
 
 
 if __name__ == "__main__":
