@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -11,20 +12,31 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import mmcache
+from mmcache import layout
 from mmcache.testing import paint_folder
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
+    from typing import TypeVar
+
+    from mmcache.sources import Listing
+
+    Item = TypeVar("Item")
 
 __all__ = [
     "NAMES",
+    "Backwards",
     "bytes_of",
+    "evenly",
     "header",
     "is_whole",
     "options_of",
     "row",
+    "small_caches",
     "started",
     "workplace",
 ]
@@ -81,6 +93,40 @@ def started(
     workers = chance.choice([1, 2, 3])
     words = [photos, out, executor, workers, exist]
     return subprocess.Popen([*under, sys.executable, "-c", before + _BUILDER, *map(str, words)])
+
+
+class Backwards(mmcache.Folder):
+    """A folder whose pictures come in reverse, so that a cache needs an order of its keys."""
+
+    def listing(self) -> Listing:
+        """Return what the folder holds, turned round."""
+        told = super().listing()
+        rows = np.arange(len(told.keys))[::-1]
+        labels = None if told.labels is None else told.labels[rows]
+        return dataclasses.replace(told, keys=told.keys.take(rows).packed(), labels=labels)
+
+
+def small_caches(photos: Path, folder: Path, store: str) -> list[mmcache.Cache]:
+    """Build a cache of one shape and one of many: labels, failures, an order, slabs."""
+    from mmcache.stores import zarr  # noqa: PLC0415  # slow to import, and needed here alone
+
+    layout.SLAB, zarr.SHARD = 1 << 16, 1  # a file each
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    (photos / "empty.png").touch()
+    source = Backwards(photos)
+    folder.mkdir()
+    return [
+        mmcache.build(
+            source, folder / f"{how}-{NAMES[store]}", resize=how, size=size, progress=False
+        )
+        for how, size in (("pad", (60, 80)), ("contain", 120))
+    ]
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """Return an even sample of at most *most* items."""
+    count = min(most, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def is_whole(path: Path) -> bool:
