@@ -86,6 +86,7 @@ class Cache:
         "_channels",
         "_due",
         "_dues",
+        "_edges",
         "_files",
         "_flat",
         "_flats",
@@ -125,6 +126,8 @@ class Cache:
         self.classes = frame.classes
         self.fingerprint = frame.content
         self._channels = self.recipe.channels
+        # The height and width of every record; None where pictures differ.
+        self._edges = self.recipe.shape[:2] if self.recipe.shape else None
 
     # What it holds ---------------------------------------------------------------------------
 
@@ -164,7 +167,7 @@ class Cache:
                 flat, offset = self._in_segment(offset)
             channels = self._channels
             end = offset + height * width * channels
-            if end > offset:
+            if end > offset and (self._edges is None or self._edges == (height, width)):
                 picture: NDArray[Any] = flat[offset:end].reshape(height, width, channels)
                 return picture
         except DamagedCacheError:
@@ -172,7 +175,8 @@ class Cache:
         except (IndexError, ValueError, OverflowError):
             pass
         raise DamagedCacheError(
-            f"the index of {self.path} is damaged at row {index}: it points outside the pixels"
+            f"the index of {self.path} is damaged at row {index}: it points outside the pixels, or"
+            " has a shape that the recipe does not make"
         )
 
     def _in_segment(self, offset: int) -> tuple[NDArray[Any], int]:

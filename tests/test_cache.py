@@ -760,6 +760,20 @@ def test_a_damaged_size_of_a_source_is_named(painted, tmp_path, value):
     assert cache.batch([2, 4]).sizes.shape == (2, 2)
 
 
+@pytest.mark.parametrize("column", [1, 2])
+@pytest.mark.parametrize("change", [-4, 4])
+def test_a_record_of_another_size_than_all_others_is_damage(copied, uniform, column, change):
+    def alter(records):
+        records[3, column] += change
+
+    overwrite(copied, "records", alter)
+    cache = mmcache.open(copied)
+    assert_damaged(lambda: cache[3])
+    assert_damaged(lambda: cache[::-1][-4])
+    assert_damaged(lambda: cache.batch([3]))
+    assert np.array_equal(cache[2], uniform[2])
+
+
 @pytest.mark.parametrize("name", ["key_offsets", "keys", "key_order", "labels"])
 @pytest.mark.parametrize("value", [2**62, -1, -(2**63), 255], ids=str)
 def test_damaged_names_and_labels_are_an_error_of_ours_or_another_name(tmp_path, name, value):
