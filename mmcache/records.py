@@ -105,6 +105,8 @@ def printable(key: str | bytes) -> str:
     'cats/caf\\xe9 \\n.jpg'
     """
     text = to_bytes(key).decode("utf-8", "backslashreplace")
+    if text.isprintable():  # most are, and this is fifty times as fast
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -177,6 +179,8 @@ class Strings(Sequence[str]):
         lengths = self.offsets[1:][rows] - starts
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
+        if ((starts < 0) | (lengths < 0) | (starts > len(self.blob) - lengths)).any():
+            raise DamagedCacheError("the index is damaged: its offsets of names do not divide them")
         blob = np.empty(int(offsets[-1]), np.uint8)
         for to, start, length in zip(offsets, starts, lengths, strict=False):
             blob[to : to + length] = self.blob[start : start + length]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmcache import SourceError
+from mmcache import DamagedCacheError, SourceError
 from mmcache.records import (
     STAGES,
     Failure,
@@ -87,6 +87,16 @@ def test_taken_names_are_those_and_packed_hold_nothing_else(raw, part, data):
     assert packed.blob.tobytes() == b"".join(expected)
     assert packed.offsets.tolist() == [len(b"".join(expected[:n])) for n in range(len(places) + 1)]
     assert packed == taken
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [[0, 2, 1, 3], [-1, 1, 2, 3], [0, 1, 2, 4], [0, -(2**63), 2**63 - 1, 3], [9, 9, 9, 9]],
+)
+def test_names_that_are_not_in_their_bytes_are_damage_when_packed(offsets):
+    names = Strings(np.frombuffer(b"abc", np.uint8), np.array(offsets, np.int64))
+    with pytest.raises(DamagedCacheError, match="do not divide"):
+        names[::-1].packed()
 
 
 def test_no_names_of_some_are_packed_too():
