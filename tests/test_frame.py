@@ -1,7 +1,11 @@
 """The frame: what it says is checked before it is believed."""
 
+import contextlib
 import json
 import shutil
+import socket
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,17 @@ from odd_frames import altered
 
 import mmcache
 from mmcache import CacheNotFoundError, DamagedCacheError
-from mmcache.stores.frame import FRAME_FILE, VERSION, Frame, _sealed, is_cache, read_frame
+from mmcache.stores.frame import (
+    FRAME_FILE,
+    VERSION,
+    Frame,
+    _out_of_group,
+    _seal,
+    _sealed,
+    in_group,
+    is_cache,
+    read_frame,
+)
 
 
 @pytest.fixture
@@ -113,6 +127,54 @@ def test_a_document_of_a_hundred_thousand_levels_is_refused(uniform, deep):
         Frame.from_bytes(deep, uniform.path)
 
 
+@pytest.mark.parametrize("text", [b"[],", b"{},", b"[[[[[[[[[]]]]]]]]],", b"1,"])
+def test_a_document_of_millions_of_values_is_refused_in_little_memory(document, uniform, text):
+    many = sealed_with(document, b"[" + text * (12_000_000 // len(text)) + b"1]")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedCacheError):
+            Frame.from_bytes(many, uniform.path)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(many)
+    finally:
+        tracemalloc.stop()
+
+
+def sealed_with(document, classes):
+    """Return a sealed frame with some text in place of its classes."""
+    body = _sealed(plain_of(document) | {"classes": "here"}).replace(b'"here"', classes)
+    body = body[: body.rindex(b",")]
+    return body + _seal(body)
+
+
+@pytest.mark.parametrize("place", ["store", "content", "classes", "libraries", "recipe"])
+def test_a_word_of_megabytes_is_refused(document, uniform, place):
+    plain = plain_of(document)
+    word = "x" * (2 << 20)
+    plain[place] = {"classes": [word], "libraries": {"x": word}}.get(place, word)
+    with pytest.raises(DamagedCacheError) as caught:
+        Frame.from_bytes(_sealed(plain), uniform.path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("libraries", [[], "pillow", {"pillow": 12}, None])
+def test_versions_of_libraries_are_words(document, uniform, libraries):
+    with pytest.raises(DamagedCacheError):
+        Frame.from_bytes(_sealed(plain_of(document) | {"libraries": libraries}), uniform.path)
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_a_frame_in_a_group_is_the_json_that_zarr_would_write(classes):
+    document = _sealed({"format": "mmcache", "classes": classes})
+    metadata = in_group(document)
+    group = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"mmcache": json.loads(document)},
+    }
+    assert metadata == json.dumps(group, indent=1).encode() + b"\n"
+    assert _out_of_group(metadata, Path("zarr.json")) == document
+
+
 def test_a_newer_version_is_told_from_damage(copied, document):
     sealed_at(copied, plain_of(document) | {"version": 2})
     with pytest.raises(DamagedCacheError, match=r"format version 2.* reads version 1: upgrade"):
@@ -130,7 +192,7 @@ def test_a_recipe_of_a_newer_version_says_to_upgrade(copied, document):
 @pytest.mark.parametrize(
     "name",
     ["../pixels.npy", "/etc/passwd", "a/../../pixels.npy", "", ".", "..", "a//b", "./pixels.npy",
-     "a\\b", "..\\pixels.npy", "a\0b", "pixels.npy/"],
+     "a\\b", "..\\pixels.npy", "a\0b", "pixels.npy/", "\ud800"],
     ids=repr,
 )  # fmt: skip
 def test_a_file_outside_the_cache_is_refused_before_it_is_opened(copied, document, name):
@@ -221,6 +283,14 @@ def test_a_frame_that_is_no_plain_file_is_refused(copied, document, uniform):
     file.rmdir()
     file.write_bytes(document)
     assert is_cache(copied)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no such sockets here")
+def test_what_no_program_can_open_is_no_cache(tmp_path):
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
+        server.bind("a.h5")  # relative, since the name of a socket is short
+        with pytest.raises(DamagedCacheError, match=r"a\.h5 cannot be read"):
+            mmcache.open("a.h5")
 
 
 def test_a_frame_of_a_gigabyte_is_not_read(copied):

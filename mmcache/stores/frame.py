@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mmcache.errors import CacheNotFoundError, DamagedCacheError
+from mmcache.stores.payload import refuse_too_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +48,10 @@ PAGE = 4096
 
 _SIGNPOST = b"mmcache 1: one cache in one HDF5 file, whose frame begins at byte "
 _DIGITS = 19  # of any offset
-_LARGEST = 64 << 20  # bytes; a million class names and more
+_END = b"\n}"  # of a JSON object, indented
+_LARGEST = 32 << 20  # bytes; a million class names
+_LONGEST = 1 << 20  # characters of a name: it is shown, and takes many times its length then
+_MOST = 2_000_000  # values, likewise: millions of empty lists would take a hundred times their text
 _DTYPES = ("|u1", "<u2", "<u4", "<i4", "<i8")
 
 
@@ -122,7 +126,7 @@ class Frame:
     def from_bytes(cls, document: bytes, where: Path) -> Frame:
         """Read the document back; :class:`DamagedCacheError` for anything but what was written."""
         try:
-            plain = json.loads(document)
+            plain = _loaded(document)
             if plain.get("format") != "mmcache":
                 raise DamagedCacheError(f"{where} is no frame of mmcache")  # noqa: TRY301
             if plain["version"] != VERSION:
@@ -130,8 +134,7 @@ class Frame:
                     f"{where} has format version {plain['version']}, and this mmcache reads"
                     f" version {VERSION}: upgrade mmcache to open it"
                 )
-            plain.pop("sha256")
-            if _sealed(plain) != document:
+            if not _is_sealed(document):
                 raise DamagedCacheError(  # noqa: TRY301
                     f"{where} is not as it was written: its bytes and their digest disagree"
                 )
@@ -157,13 +160,27 @@ class Frame:
 
 
 def _sealed(plain: dict[str, Any]) -> bytes:
-    body = json.dumps(plain, indent=1)
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    return _document(plain | {"sha256": digest})
+    body = json.dumps(plain, indent=1).encode().removesuffix(_END)
+    return body + _seal(body)
 
 
-def _document(plain: Any) -> bytes:
-    return json.dumps(plain, indent=1).encode() + b"\n"
+def _seal(body: bytes) -> bytes:
+    """Return what follows a document's other entries: their digest, which is its last."""
+    digest = hashlib.sha256(body + _END).hexdigest()
+    return b',\n "sha256": "%s"' % digest.encode() + _END + b"\n"
+
+
+def _is_sealed(document: bytes) -> bool:
+    length = len(_seal(b""))
+    return document[-length:] == _seal(document[:-length])
+
+
+def _loaded(document: bytes) -> Any:
+    """Parse JSON of ours, in memory that is a few times its length."""
+    values = sum(map(document.count, (b",", b"[", b"{")))
+    if values > _MOST or not document.isascii():
+        raise ValueError(values)
+    return json.loads(document)
 
 
 def _array_to_json(one: ArrayFrame) -> dict[str, Any]:
@@ -186,8 +203,12 @@ def _array_from_json(plain: dict[str, Any]) -> ArrayFrame:
 
 def _check(frame: Frame) -> None:
     """Check that all is of the right kind, in its place, and nothing outside of the cache."""
-    if not all(type(name) is str for name in (frame.store, frame.content, *frame.classes)):
-        raise ValueError(frame.classes)
+    words = (frame.store, frame.content, *frame.classes, *frame.arrays, *frame.files)
+    libraries = (*frame.libraries, *frame.libraries.values())
+    if not all(type(word) is str and len(word) <= _LONGEST for word in words + libraries):
+        raise ValueError("words")
+    if len(json.dumps(frame.recipe)) > _LONGEST:
+        raise ValueError("recipe")
     for count in (*frame.counts.values(), frame.slab):
         _whole(count)
     _check_files(frame)
@@ -199,6 +220,7 @@ def _check_files(frame: Frame) -> None:
         parts = name.split("/")
         if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
             raise ValueError(name)
+        os.fsencode(name)  # raises ValueError for what no file can be called
         if not _whole(one.length):
             raise ValueError(name)
 
@@ -264,14 +286,23 @@ def read_frame(path: Path) -> Frame:
     CacheNotFoundError
         Where nothing is there.
     DamagedCacheError
-        Where what is there is no cache, or not a whole one.
+        Where what is there is no cache, or not a whole one, or cannot be read.
+    TooManyFilesError
+        Where this process may open no more.
     """
-    if not path.exists():
-        raise CacheNotFoundError(
-            f"there is no cache at {path}: build one with mmcache.build(folder, {str(path)!r})"
-        )
-    if not path.is_dir():
-        return _read_behind(path)
+    try:
+        if path.exists():
+            return _read_inside(path) if path.is_dir() else _read_behind(path)
+    except OSError as error:
+        refuse_too_many(error, path)
+        raise DamagedCacheError(f"{path} cannot be read: {error.strerror}") from error
+    raise CacheNotFoundError(
+        f"there is no cache at {path}: build one with mmcache.build(folder, {str(path)!r})"
+    )
+
+
+def _read_inside(path: Path) -> Frame:
+    """Read the frame in a directory."""
     file = next((path / name for name in (FRAME_FILE, GROUP_FILE) if (path / name).exists()), None)
     if file is None:
         raise DamagedCacheError(f"{path} is no cache of mmcache: it has no {FRAME_FILE}")
@@ -286,21 +317,26 @@ def read_frame(path: Path) -> Frame:
 
 # Where a frame lies that has no file of its own ---------------------------------------------------
 
+_GROUP = b"""{
+ "zarr_format": 3,
+ "node_type": "group",
+ "attributes": {
+  "mmcache": """
+_END_OF_GROUP = b"\n }\n}\n"
+
 
 def in_group(document: bytes) -> bytes:
     """Return the metadata of a Zarr group that has a frame among its attributes."""
-    attributes = {"mmcache": json.loads(document)}
-    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    return json.dumps(group, indent=1).encode() + b"\n"
+    # No string of JSON has a line's end in it, so that lines can be indented further.
+    return _GROUP + document.rstrip().replace(b"\n", b"\n  ") + _END_OF_GROUP
 
 
 def _out_of_group(metadata: bytes, where: Path) -> bytes:
     """Return the frame among a Zarr group's attributes."""
-    try:
-        plain = json.loads(metadata)["attributes"]["mmcache"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedCacheError(f"{where} is no cache of mmcache: it holds no frame") from error
-    document = _document(plain)
+    if not metadata.startswith(_GROUP):
+        raise DamagedCacheError(f"{where} is no cache of mmcache: it holds no frame")
+    inner = metadata.removeprefix(_GROUP).removesuffix(_END_OF_GROUP)
+    document = inner.replace(b"\n  ", b"\n") + b"\n"
     if in_group(document) != metadata:
         raise DamagedCacheError(
             f"{where} is not as it was written: it holds other things than its frame"

@@ -26,6 +26,7 @@ __all__ = [
     "opened",
     "pieces_of",
     "reading",
+    "refuse_too_many",
     "synced",
     "synced_directory",
     "taken_bytes",
@@ -64,8 +65,13 @@ def reading(path: Path) -> Iterator[int]:
         with opened(path, flags) as descriptor:
             yield descriptor
     except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
-            raise
+        refuse_too_many(error, path)
+        raise
+
+
+def refuse_too_many(error: OSError, path: Path) -> None:
+    """Raise :class:`TooManyFilesError` where that is why *path* could not be opened."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
         raise TooManyFilesError(
             f"{path} could not be opened, since this process has too many files open: close other"
             " caches, or allow it more with ulimit -n"
