@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attacks_of"]
 
+LARGE = 33_000_000  # bytes, about as many as a frame may have
 WORDS = [0, -1, 1, 3, 255, 2**31 - 1, 2**32, 2**62, 2**63 - 1, -(2**63)]
 
 
@@ -39,7 +40,7 @@ def a_value(forgery: Forgery, chance: random.Random) -> str:
         names = list(inside) if isinstance(inside, dict) else range(len(inside))
         path.append(chance.choice(names))
         value = inside[path[-1]]
-        if not isinstance(value, (dict, list)) or not value or chance.random() < 0.2:
+        if not isinstance(value, (dict, list)) or not value or not chance.randrange(5):
             break
         inside = value
     odd = chance.choice([*ODD, nested(chance.choice([50, 500]))])
@@ -72,47 +73,54 @@ def a_place(forgery: Forgery, chance: random.Random) -> str:
     other = chance.choice(
         [other for other in forgery.plain["arrays"].values() if other["segments"]]
     )
+    half = length // 2
     end = forgery.plain["files"].get(file, {}).get("length", 0)
     changes: list[dict[str, Any]] = [
-        {"shape": chance.choice([[size], [1, size], [size, 1], [*one["shape"][::-1]], [0], [0, 2**70],
-                                 [-1, -size], [], [2**32, 2**32], [*one["shape"], 1]])},
-        {"dtype": chance.choice(["|O", "O", "<f8", ">i8", "<M8[ns]", "|V8", "|S8", "<i4", "|b1", "<c16",
-                                 "<u2", "i8", "<i8 ", [["a", "<i4"], ["b", "<i4"]]])},
+        {"shape": chance.choice([[size], [1, size], [size, 1], [*one["shape"][::-1]], [0],
+                                 [0, 2**70], [-1, -size], [], [2**32, 2**32], [*one["shape"], 1]])},
+        {"dtype": chance.choice(["|O", "O", "<f8", ">i8", "<M8[ns]", "|V8", "|S8", "<i4", "|b1",
+                                 "<c16", "<u2", "i8", "<i8 ", [["a", "<i4"], ["b", "<i4"]]])},
         {"segments": [[file, end - length + chance.choice([0, 1, 7]), length]]},
         {"segments": [[file, chance.choice([0, 1, PAGE, offset + 1, 2**63]), length]]},
-        {"segments": [[file, offset, length // 2], [file, offset + length // 2, length - length // 2]]},
+        {"segments": [[file, offset, half], [file, offset + half, length - half]]},
         {"segments": [[file, offset, 1]] * min(length, 3000)},
         {"segments": [], "shape": [0, *one["shape"][1:]]},
         {"segments": [[file, offset, 0]], "shape": [0, *one["shape"][1:]]},
-        {"segments": one["segments"] * 2, "shape": [2 * (one["shape"] or [1])[0], *one["shape"][1:]]},
+        {"segments": one["segments"] * 2, "shape": [2 * one["shape"][0], *one["shape"][1:]]},
         {"segments": one["segments"][::-1]},
         other,
     ]  # fmt: skip
     change = chance.choice(changes)
     one |= change
-    if chance.random() < 0.5:  # and nothing else contradicts it
+    if chance.randrange(2):  # and nothing else contradicts it
         forgery.plain["counts"]["rows"] = (one["shape"] or [0])[0]
     return f"{name} with {change!r:.200}"
 
 
 def a_document(forgery: Forgery, chance: random.Random) -> str:
     """Write a frame that is enormous, endlessly deep, or not quite JSON."""
+    plain = forgery.plain | {"classes": "here"}
     forgery.document, what = chance.choice(
         [
-            lambda: (b"[" * 10_000_000, "ten million levels"),
-            lambda: (b'{"a":' * 1_000_000, "a million levels"),
-            lambda: (b"[" + b"1," * 31_000_000 + b"1]", "a list of 31 million"),
-            lambda: (b"[" + b"[]," * 20_000_000 + b"1]", "20 million lists"),
-            lambda: (b'{"a":"' + b"\\u0000" * 10_000_000 + b'"}', "a long string"),
-            lambda: (sealed(forgery.plain | {"x": [1] * 6_000_000}), "six million numbers"),
-            lambda: (sealed(forgery.plain | {"classes": ["x"] * 6_000_000}), "six million classes"),
-            lambda: (sealed(forgery.plain | {"x": nested(900)}), "900 levels"),
+            lambda: (b"[" * LARGE, "a level a byte"),
+            lambda: (b'{"a":' * (LARGE // 5), "a level five bytes"),
+            lambda: (b"[" + b"1," * (LARGE // 2) + b"1]", "a long list"),
+            lambda: (b"[" + b"[]," * (LARGE // 3) + b"1]", "many lists"),
+            lambda: (b'{"a":"' + b"\\u0000" * (LARGE // 6) + b'"}', "a long string"),
+            lambda: (sealed(plain, b"[" + b"1," * (LARGE // 2) + b"1]"), "many numbers"),
+            lambda: (sealed(plain, b"[" + b"[]," * 500_000 + b"1]"), "half a million lists"),
+            lambda: (sealed(plain, b'["x"' + b',"x"' * 1_900_000 + b"]"), "many classes"),
+            lambda: (
+                sealed(plain, b'["\\ud83d\\ude00' + b"x" * LARGE + b'"]'),
+                "a wide class",
+            ),
+            lambda: (sealed(plain, b"[" * 900 + b"]" * 900), "900 levels"),
             lambda: (
                 sealed(forgery.plain).replace(b'"slab"', b'"slab": 1, "slab"'),
                 "a name twice",
             ),
             lambda: (sealed(forgery.plain) + sealed(forgery.plain), "two frames"),
-            lambda: (b"1" * 50_000_000, "a long number"),
+            lambda: (b"1" * LARGE, "a long number"),
             lambda: (b"\xff\xfe" * 1000, "no text"),
         ]
     )()
@@ -127,9 +135,9 @@ def a_file_name(forgery: Forgery, chance: random.Random) -> str:
         (forgery.path / "link").symlink_to(secret)
         (forgery.path / "folder").symlink_to(forgery.outside)
     new = chance.choice(
-        ["../outside/secret", str(secret), f"/{secret}", "/dev/zero", "/proc/self/mem", "a\0b", "link",
-         "folder/secret", "./link", "folder/../link", "x" * 5000, "a/" * 3000 + "b", "..", ".", "",
-         "\ud800", "a\\b", "..\\..\\secret", "C:\\secret", "CON", "folder"]
+        ["../outside/secret", str(secret), f"/{secret}", "/dev/zero", "/proc/self/mem", "a\0b",
+         "link", "folder/secret", "./link", "folder/../link", "x" * 5000, "a/" * 3000 + "b", "..",
+         ".", "", "\ud800", "a\\b", "..\\..\\secret", "C:\\secret", "CON", "folder"]
     )  # fmt: skip
     forgery.plain["files"][new] = forgery.plain["files"].pop(old)
     for one in forgery.plain["arrays"].values():
@@ -166,14 +174,15 @@ def a_link(forgery: Forgery, chance: random.Random) -> str:
     name = chance.choice([own, *forgery.plain["files"]])
     file = forgery.file(name)
     secret = forgery.secret_like(name)
-    if name == own:
+    framed = file == forgery.file(own)
+    if framed:
         forgery.seal()
         secret.write_bytes(file.read_bytes())
     # A cache of one file may itself stand behind a link.
     how = chance.choice([how for how in SPECIAL if forgery.path.is_dir() or "link" not in how])
     file.unlink()
     SPECIAL[how](file, secret)
-    forgery.sealed_already = name == own
+    forgery.sealed_already = framed
     return f"{name} is {how}"
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["a_header", "a_zarr_feature", "an_hdf5_feature"]
 
+SHAPES = [[2**60], [2**31] * 9, [-1], [0], [1], "x", []]
+
 
 def a_header(forgery: Forgery, chance: random.Random) -> str:
     """Write a header of .npy, or something quite different, before or over an array."""
@@ -101,6 +103,7 @@ def a_zarr_feature(forgery: Forgery, chance: random.Random) -> str:
     name = chance.choice(["pixels", *forgery.plain["arrays"]])
     file = forgery.path / name / "zarr.json"
     plain = json.loads(file.read_bytes())
+    odd_shape = chance.choice(SHAPES)
     changes: list[dict[str, Any]] = [
         {"codecs": [{"name": chance.choice(["evil", "numcodecs.pickle", "gzip", "os.system"])}]},
         {"codecs": [{"name": "bytes", "configuration": {"endian": chance.choice(ODD)}}]},
@@ -108,11 +111,11 @@ def a_zarr_feature(forgery: Forgery, chance: random.Random) -> str:
         {"codecs": [{"name": "bytes"}] * 100},
         {"storage_transformers": [{"name": "evil"}]},
         {"evil": {"name": "evil", "must_understand": True}},
-        {"data_type": chance.choice([{"name": "numpy.object"}, "object", "string", "r99999999", "float64"])},
-        {"shape": chance.choice([[2**60], [2**31] * 9, [-1], "x", []])},
+        {"data_type": chance.choice([{"name": "numpy.object"}, "string", "r99999999", "float64"])},
+        {"shape": odd_shape},
         {"fill_value": chance.choice(ODD)},
         {"chunk_key_encoding": {"name": "v2", "configuration": {"separator": "/../../outside/"}}},
-        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chance.choice([[0], [2**60], [1]])}}},
+        {"chunk_grid": plain["chunk_grid"] | {"configuration": {"chunk_shape": odd_shape}}},
         {"node_type": "group"},
         {"zarr_format": chance.choice([2, 4, None])},
         {"attributes": {"x": nested(400)}},
@@ -131,8 +134,8 @@ def _old_metadata(forgery: Forgery, chance: random.Random) -> str:
     """Describe an array as the older version of Zarr did, which knew of pickles."""
     name = chance.choice(list(forgery.plain["arrays"]))
     old = {
-        "zarr_format": 2, "shape": [1], "chunks": [1], "dtype": "|O", "order": "C", "fill_value": None,
-        "compressor": None, "filters": [{"id": "pickle", "protocol": 5}],
+        "zarr_format": 2, "shape": [1], "chunks": [1], "dtype": "|O", "order": "C",
+        "fill_value": None, "compressor": None, "filters": [{"id": "pickle", "protocol": 5}],
     }  # fmt: skip
     (forgery.path / name / ".zarray").write_text(json.dumps(old))
     (forgery.path / name / "0").write_bytes(pickle.dumps(Payload(forgery.path.parent / CANARY)))

@@ -16,6 +16,7 @@ import resource
 import shutil
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,7 +146,7 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         opened.append((os.fsdecode(arguments[0]), arguments[2]))
 
 
-def used(path: Path, photos: Path, thorough: bool) -> Answer:  # noqa: FBT001  # sent as plain data
+def used(path: Path, photos: Path, thorough: bool) -> Answer:
     """Use a cache, and tell what was bad."""
     limited()
     opened.clear()
@@ -160,28 +161,28 @@ def slow_complaints(path: Path, photos: Path) -> list[str]:
     """Return what is wrong with what takes longer than to open a cache and use it."""
     made = path.parent / "made"
     made.mkdir()
-    told = [
-        complaint("verify", lambda: repr(mmcache.verify(path, workers=1, progress=False))),
-        complaint("compare", lambda: repr(mmcache.compare(path, photos, progress=False))),
-    ]
+    slow: dict[str, Callable[[], object]] = {
+        "verify": lambda: repr(mmcache.verify(path, workers=1, progress=False)),
+        "compare": lambda: repr(mmcache.compare(path, photos, progress=False)),
+    }
     for name in NAMES.values():
-        told.append(
-            complaint("convert", lambda: mmcache.convert(path, made / name, progress=False))
-        )
-        told.append(
-            complaint(
-                "convert backwards",
-                lambda: mmcache.convert(
-                    mmcache.open(path)[::-1], made / f"back-{name}", progress=False
-                ),
-            )
-        )
+        slow[f"to {name}"] = partial(converted, path, made / name, 1)
+        slow[f"backwards to {name}"] = partial(converted, path, made / f"back-{name}", -1)
+    told = (complaint(name, use) for name, use in slow.items())
     return [one for one in told if one]
+
+
+def converted(path: Path, to: Path, step: int) -> None:
+    """Convert every picture of a cache, in this order or backwards."""
+    mmcache.convert(mmcache.open(path)[::step], to, progress=False)
 
 
 def is_stray(name: str, flags: int, path: Path, photos: Path) -> bool:
     """Tell whether a file that was opened is neither of the cache nor of Python's own."""
-    place, cache = Path(os.path.abspath(name)), Path(os.path.realpath(path))
+    if os.sep not in name:  # below a folder that was opened
+        return False
+    # Not resolved: a link is to be seen as one.
+    place, cache = Path(os.path.abspath(name)), Path(os.path.realpath(path))  # noqa: PTH100
     if place == path or place.is_relative_to(path):
         behind = not Path(os.path.realpath(place.parent)).is_relative_to(cache.parent)
         leads = not Path(os.path.realpath(place)).is_relative_to(cache)
