@@ -270,7 +270,10 @@ def _value_range(value: object) -> tuple[float, float] | None:
         raise SettingError(
             f"value_range={value!r} is no pair of numbers (low, high), which become black and white"
         )
-    return float(value[0]), float(value[1])
+    try:
+        return float(value[0]), float(value[1])
+    except OverflowError as error:  # a whole number that no float can be
+        raise SettingError("value_range has a number beyond those of floats") from error
 
 
 def _frame(value: object) -> int:

@@ -254,3 +254,9 @@ def test_a_recipe_prints_on_one_line_what_it_does(recipe):
     assert "\n" not in shown
     assert recipe.resize in shown
     assert f"{recipe.box.height} x {recipe.box.width}" in shown
+
+
+@pytest.mark.parametrize("value", [(0, 10**400), (-(10**400), 0), [0, 10**400]])
+def test_numbers_beyond_those_of_floats_are_no_range(value):
+    with pytest.raises(SettingError, match="value_range"):
+        Recipe(value_range=value)
