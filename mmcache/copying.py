@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from mmcache.cache import Cache, open_cache
-from mmcache.errors import DestinationError, SelectionError, SettingError, SourceError
+from mmcache.errors import (
+    DamagedCacheError,
+    DestinationError,
+    SelectionError,
+    SettingError,
+    SourceError,
+)
 from mmcache.framing import Payload, index_arrays, write_index
-from mmcache.layout import CHUNK, laid_out
+from mmcache.layout import CHUNK, laid_out, lengths_within
 from mmcache.progress import Progress, progress_of
 from mmcache.records import OFFSET, Failures, key_order, printable
 from mmcache.room import check_room, room_for
@@ -88,6 +94,7 @@ def convert(
     _check_free(where, exist)
     if not len(original):
         raise SelectionError("no picture is selected, and a cache has at least one")
+    _check_records(original)
     needed = original.nbytes
     check_room(needed, where)
     with (
@@ -109,6 +116,27 @@ def _check_free(where: Path, exist: str) -> None:
     if exist == "error":
         raise DestinationError(
             f'{where} exists: convert to another path, or pass exist="overwrite"'
+        )
+
+
+def _check_records(cache: Cache) -> None:
+    """Raise :class:`DamagedCacheError` where records make no sense, before a byte is copied."""
+    frame = cache.files.frame
+    total = (
+        sum(one.length for one in frame.arrays["pixels"].segments) // cache.recipe.dtype.itemsize
+    )
+    lengths = lengths_within(cache.shapes, total, cache.recipe.channels)
+    fine = bool((lengths > 0).all())
+    if fine and cache.is_whole:  # of a selection, each row is looked at when it is copied
+        offsets = cache.files.array("records")[:, OFFSET]
+        fine = bool(
+            ((offsets >= 0) & (offsets <= total - lengths)).all()
+            and (offsets[1:] >= (offsets + lengths)[:-1]).all()
+        )
+    if not fine:
+        raise DamagedCacheError(
+            f"the index of {cache.path} is damaged: its records overlap, or lie outside the pixels;"
+            " mmcache.verify names them"
         )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mmcache.recipe import Recipe
 
-__all__ = ["CHUNK", "SLAB", "Layout", "elements", "laid_out"]
+__all__ = ["CHUNK", "SLAB", "Layout", "elements", "laid_out", "lengths_within"]
 
 SLAB = 32 << 20
 """The least length of a slab in bytes."""
@@ -36,6 +36,19 @@ def elements(edges: tuple[int, ...]) -> int:
     for edge in edges:
         product *= edge
     return product
+
+
+def lengths_within(shapes: NDArray[np.int64], total: int, channels: int) -> NDArray[np.int64]:
+    """Return how many elements records of *shapes* ``(N, 3)`` have; 0 for what cannot be one.
+
+    None has more than *total*, or other *channels*; damaged numbers do not overflow.
+    """
+    height, width = shapes[:, 0], shapes[:, 1]
+    fine = (height > 0) & (width > 0) & (shapes[:, 2] == channels)
+    fine &= height <= total // channels
+    row_of_pixels = np.where(fine, height, 1) * channels
+    fine &= width <= total // row_of_pixels
+    return np.where(fine, row_of_pixels * np.where(fine, width, 0), 0)
 
 
 def laid_out(shapes: NDArray[np.int64], recipe: Recipe) -> Layout:

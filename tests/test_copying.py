@@ -167,6 +167,26 @@ def test_what_came_to_stand_at_the_destination_meanwhile_is_kept(built, tmp_path
 # Exports ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("column", range(4))
+@pytest.mark.parametrize("value", [-1, 2**31, 2**62, -(2**63)])
+def test_records_that_make_no_sense_are_damage_before_a_byte_is_copied(
+    built, tmp_path, recipe, column, value
+):
+    cache = built("a.mmc", **RECIPES[recipe])
+    records = np.load(cache.path / "records.npy", mmap_mode="r+")
+    records[3, column] = value
+    records.flush()
+    before = sorted(tmp_path.iterdir())
+    damaged = mmcache.open(cache.path)
+    for selection in (damaged, damaged[::-1]):
+        for ending in ENDINGS:
+            with pytest.raises(mmcache.DamagedCacheError, match="damaged"):
+                mmcache.convert(selection, tmp_path / f"copy.{ending}", progress=False)
+    assert sorted(tmp_path.iterdir()) == before
+    assert mmcache.convert(damaged[4:], tmp_path / "rest.h5", progress=False).keys == cache[4:].keys
+
+
 def test_png_restores_names_folders_and_every_pixel(built, tmp_path):
     cache = built("a.mmc", size=48)
     folder = mmcache.export(cache, tmp_path / "out", progress=False)

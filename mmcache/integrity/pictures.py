@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mmcache.errors import DamagedCacheError
-from mmcache.records import CHANNELS, HEIGHT, OFFSET, WIDTH
+from mmcache.layout import lengths_within
+from mmcache.records import HEIGHT, OFFSET
 from mmcache.stores.digests import crc32c_of
 
 if TYPE_CHECKING:
@@ -67,15 +68,11 @@ class _Payload:
 
     def lengths(self, records: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many elements each record has; 0 where it cannot be one of these."""
-        offset, height, width = (records[:, one] for one in (OFFSET, HEIGHT, WIDTH))
-        fine = (height > 0) & (width > 0) & (records[:, CHANNELS] == self.channels)
+        offset = records[:, OFFSET]
+        length = lengths_within(records[:, HEIGHT:], self.elements, self.channels)
+        fine = length > 0
         if self.shape is not None:
             fine &= (records[:, HEIGHT:] == self.shape).all(axis=1)
-        # In this order no number of a damaged row overflows.
-        fine &= height <= self.elements // self.channels
-        row_of_pixels = np.where(fine, height, 1) * self.channels
-        fine &= width <= self.elements // row_of_pixels
-        length = row_of_pixels * np.where(fine, width, 0)
         fine &= (offset >= 0) & (offset <= self.elements - length)
         return np.where(fine & self._in_one_segment(offset, length, fine), length, 0)
 
