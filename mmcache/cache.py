@@ -23,6 +23,7 @@ from mmcache.errors import (
 )
 from mmcache.facts import Facts, counted, human_bytes
 from mmcache.geometry import Placement, Size
+from mmcache.layout import CHUNK, SLAB, elements
 from mmcache.recipe import Recipe
 from mmcache.records import (
     COLUMNS,
@@ -635,11 +636,26 @@ def _check_arrays(where: Path, frame: Frame, recipe: Recipe) -> None:
             or len(one.segments) > 1
         ):
             raise DamagedCacheError(f"the frame of {where} has no {name} as a cache has it")
+    for name in frame.arrays.keys() - needed.keys() - optional.keys() - {"pixels"}:
+        # A newer mmcache's, which is copied as it is.
+        one = frame.arrays[name]
+        if len(one.shape) != 1 or len(one.segments) > 1:
+            raise DamagedCacheError(f"the frame of {where} has {name} as no cache has an array")
+    _check_pixels(where, frame, recipe)
+
+
+def _check_pixels(where: Path, frame: Frame, recipe: Recipe) -> None:
     pixels = frame.arrays["pixels"]
     item = recipe.dtype.itemsize
     lengths = [segment.length for segment in pixels.segments]
+    row = elements(recipe.shape or ())
+    longest = max(SLAB, sum(lengths)) + max(CHUNK, row * item)
     if (
         pixels.dtype != recipe.dtype.str
+        or not pixels.shape
+        or pixels.shape[1:] != (recipe.shape or ())
+        or not 0 < frame.slab * item <= longest
+        or frame.slab % row
         or any(length % item or not length for length in lengths)
         or any(length != lengths[0] for length in lengths[:-1])
     ):

@@ -146,6 +146,59 @@ def sealed_with(document, classes):
     return body + _seal(body)
 
 
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/evil", "evil/evil", "a\0b", "\ud800", "x" * 65, "", "Pixels", "a b"]
+)
+def test_an_array_whose_name_leads_elsewhere_is_refused(copied, document, tmp_path, name):
+    plain = plain_of(document)
+    plain["arrays"][name] = plain["arrays"]["height"]
+    sealed_at(copied, plain)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DamagedCacheError):
+        mmcache.convert(copied, tmp_path / "copy.mmc", progress=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_array_of_a_newer_mmcache_is_kept_and_copied(copied, document, tmp_path):
+    plain = plain_of(document)
+    shutil.copy(copied / "height.npy", copied / "newer.npy")
+    plain["files"]["newer.npy"] = plain["files"]["height.npy"]
+    plain["arrays"]["newer"] = plain["arrays"]["height"] | {"segments": [["newer.npy", 4096, 0]]}
+    plain["arrays"]["newer"]["segments"][0][2] = plain["arrays"]["height"]["segments"][0][2]
+    sealed_at(copied, plain)
+    copy = mmcache.convert(copied, tmp_path / "copy.mmc", progress=False)
+    assert np.array_equal(np.load(copy.path / "newer.npy"), mmcache.open(copied).columns["height"])
+
+
+@pytest.mark.parametrize("shape", [[], [0, 2**62], [1, 4], [2, 2, 1]])
+def test_an_unknown_array_of_another_form_than_columns_is_refused(copied, document, shape):
+    plain = plain_of(document)
+    segments = plain["arrays"]["keys"]["segments"]
+    length = int(np.prod(shape, dtype=object))
+    place = [[*segments[0][:2], length]] if length else []
+    plain["arrays"]["newer"] = {"dtype": "|u1", "shape": shape, "segments": place}
+    sealed_at(copied, plain)
+    with pytest.raises(DamagedCacheError, match="newer"):
+        mmcache.open(copied)
+
+
+@pytest.mark.parametrize("slab", [0, 1, 7, 2**40, 2**62, 2**80])
+def test_a_slab_that_no_cache_has_is_refused(copied, document, slab):
+    sealed_at(copied, plain_of(document) | {"slab": slab})
+    with pytest.raises(DamagedCacheError, match="pixels"):
+        mmcache.open(copied)
+
+
+def test_pixels_of_another_shape_than_the_recipe_makes_are_refused(copied, document):
+    plain = plain_of(document)
+    elements = int(np.prod(plain["arrays"]["pixels"]["shape"]))
+    for shape in ([elements], [1, elements], [elements, 1, 1, 1], [1] * 40 + [elements]):
+        plain["arrays"]["pixels"]["shape"] = shape
+        sealed_at(copied, plain)
+        with pytest.raises(DamagedCacheError, match="pixels"):
+            mmcache.open(copied)
+
+
 @pytest.mark.parametrize("place", ["store", "content", "classes", "libraries", "recipe"])
 def test_a_word_of_megabytes_is_refused(document, uniform, place):
     plain = plain_of(document)

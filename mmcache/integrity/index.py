@@ -44,11 +44,7 @@ def _check_content(it: Inspection) -> None:
     if it.recipe is None:
         return
     frame = it.frame
-    try:
-        content = content_digest(it.recipe.fingerprint, frame.classes, frame.arrays)
-    except UnicodeError:  # a class of a name that none can have
-        content = ""
-    if content != frame.content:
+    if content_digest(it.recipe.fingerprint, frame.classes, frame.arrays) != frame.content:
         it.findings.add(it.stored.frame_file, "its fingerprint is one of other contents")
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ _END = b"\n}"  # of a JSON object, indented
 _LARGEST = 32 << 20  # bytes; a million class names
 _LONGEST = 1 << 20  # characters of a name: it is shown, and takes many times its length then
 _MOST = 2_000_000  # values, likewise: millions of empty lists would take a hundred times their text
+_NAME = re.compile("[a-z][a-z_]{0,63}")  # of an array
 _DTYPES = ("|u1", "<u2", "<u4", "<i4", "<i8")
 
 
@@ -209,6 +211,8 @@ def _check(frame: Frame) -> None:
         raise ValueError("words")
     if len(json.dumps(frame.recipe)) > _LONGEST:
         raise ValueError("recipe")
+    for name in frame.classes:
+        name.encode("utf-8", "surrogateescape")  # raises ValueError for what is no name
     for count in (*frame.counts.values(), frame.slab):
         _whole(count)
     _check_files(frame)
@@ -226,7 +230,10 @@ def _check_files(frame: Frame) -> None:
 
 
 def _check_arrays(frame: Frame) -> None:
-    for array in frame.arrays.values():
+    for name, array in frame.arrays.items():
+        # A copy has files of these names.
+        if not _NAME.fullmatch(name):
+            raise ValueError(name)
         if array.dtype not in _DTYPES:
             raise ValueError(array.dtype)
         elements = 1
