@@ -56,12 +56,18 @@ def a_name(forgery: Forgery, chance: random.Random) -> str:
     name = chance.choice(list(table))
     how = chance.choice(["dropped", "renamed", "added"])
     if how == "added":
-        table[chance.choice(["x", "", "\0", "pixels ", name + "x"])] = chance.choice(ODD)
+        new = ["x", "", "\0", "pixels ", "../../evil", "value_range", "frame", "icc", name + "x"]
+        table[chance.choice(new)] = chance.choice([*ODD, value_of(table, chance)])
     else:
         value = table.pop(name)
         if how == "renamed":
             table[chance.choice(["x", name.upper(), "../" + name])] = value
     return f"{name} {how}"
+
+
+def value_of(table: dict[str, Any], chance: random.Random) -> Any:
+    """Return a value that is in a table already."""
+    return table[chance.choice(list(table))]
 
 
 def a_place(forgery: Forgery, chance: random.Random) -> str:

@@ -29,7 +29,8 @@ CANARY = "code has run"
 ODD = [
     None, True, -1, 0, 1, 7, 2**31, 2**62, 2**63 - 1, 2**64, 10**400, 1.5, math.nan, math.inf, "",
     "\ud800", "\0", "x" * 100_000, "../secret", "/dev/zero", "O", "<M8[ns]", "|V8", "<i4,<i8", [],
-    [[]], [None], {}, {"x": 1}, [0] * 1000, [2**40, 2**40], ["../secret", 0, 8],
+    [[]], [None], {}, {"x": 1}, [0] * 1000, [2**40, 2**40], [0, 10**400],
+    ["../secret", 0, 8],
 ]  # fmt: skip
 """What may stand in place of anything."""
 

@@ -34,13 +34,12 @@ if TYPE_CHECKING:
 
 LIMIT = 20  # seconds for a try
 MEMORY = 600 << 20  # bytes that a child may have
-OFTEN = 10  # every so many tries, all that is slow is done too
 IN_ACCESS, IN_OPEN = 1, 32  # of Linux's inotify
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a table; exit status 1 where an attacker got anything but a refusal or an answer."""
-    options = options_of(__doc__, arguments, tries=1000, more={"pictures": 12})
+    options = options_of(__doc__, arguments, tries=1000, more={"pictures": 12, "every": 10})
     warnings.simplefilter("ignore", mmcache.PicturesSkippedWarning)
     bad = 0
     header("attack", "format", "tries", "refused when opened", "bad")
@@ -61,7 +60,13 @@ class Try(NamedTuple):
     store: str
     good: Path
     photos: Path
-    seed: int
+    options: Namespace
+
+    @property
+    def copy(self) -> str:
+        """What it is converted to; empty where all that is slow is left out."""
+        turn, rest = divmod(self.number, self.options.every)
+        return "" if rest else [*NAMES.values()][turn % len(NAMES)]
 
 
 def attacked(
@@ -73,7 +78,7 @@ def attacked(
     all_bad = 0
     for attack in attacks:
         tries = [
-            Try(number, attack, store, goods[number % len(goods)], photos, options.seed)
+            Try(number, attack, store, goods[number % len(goods)], photos, options)
             for number in range(each)
         ]
         refused = bad = 0
@@ -89,7 +94,7 @@ def attacked(
 
 def asked(child: Child, one: Try) -> Answer:
     """Let a copy of a cache be attacked, and ask the child what becomes of whoever uses it."""
-    chance = random.Random(f"{one.seed} {one.number} {one.attack}")  # noqa: S311  # no secret
+    chance = random.Random(f"{one.options.seed} {one.number} {one.attack}")  # noqa: S311  # no secret
     shutil.rmtree(child.folder)
     outside = child.folder / "outside"
     outside.mkdir(parents=True)
@@ -100,8 +105,7 @@ def asked(child: Child, one: Try) -> Answer:
     if not forgery.sealed_already:
         forgery.seal()
     with watched(outside) as touched:
-        thorough = one.number % OFTEN == 0
-        answer = child.ask(path, one.photos, thorough)
+        answer = child.ask(path, one.photos, one.copy)
         bad = [*answer.bad, *(["what lies outside was opened"] if touched() else [])]
     if (child.folder / CANARY).exists():
         bad.append("code of the attacker's has run")
@@ -146,30 +150,30 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         opened.append((os.fsdecode(arguments[0]), arguments[2]))
 
 
-def used(path: Path, photos: Path, thorough: bool) -> Answer:
+def used(path: Path, photos: Path, copy: str) -> Answer:
     """Use a cache, and tell what was bad."""
     limited()
     opened.clear()
     refused, bad = complaints(path, SECRET)
-    if thorough:
-        bad += slow_complaints(path, photos)
+    if copy:
+        bad += slow_complaints(path, photos, copy)
     strays = {name for name, flags in opened if is_stray(name, flags, path, photos)}
     return Answer(refused, [*bad, *(f"{name} was opened" for name in sorted(strays))])
 
 
-def slow_complaints(path: Path, photos: Path) -> list[str]:
+def slow_complaints(path: Path, photos: Path, copy: str) -> list[str]:
     """Return what is wrong with what takes longer than to open a cache and use it."""
     made = path.parent / "made"
     made.mkdir()
     slow: dict[str, Callable[[], object]] = {
         "verify": lambda: repr(mmcache.verify(path, workers=1, progress=False)),
         "compare": lambda: repr(mmcache.compare(path, photos, progress=False)),
+        f"to {copy}": partial(converted, path, made / copy, 1),
+        f"backwards to {copy}": partial(converted, path, made / f"back-{copy}", -1),
     }
-    for name in NAMES.values():
-        slow[f"to {name}"] = partial(converted, path, made / name, 1)
-        slow[f"backwards to {name}"] = partial(converted, path, made / f"back-{name}", -1)
-    told = (complaint(name, use) for name, use in slow.items())
-    return [one for one in told if one]
+    told = [complaint(name, use) for name, use in slow.items()]
+    strays = {one.name for one in made.iterdir()} - {copy, f"back-{copy}"}
+    return [one for one in told if one] + [f"{name} was written" for name in sorted(strays)]
 
 
 def converted(path: Path, to: Path, step: int) -> None:
