@@ -769,7 +769,7 @@ def test_a_frame_that_is_wrong_though_its_seal_is_right_is_found(npy, change, wh
     assert what in "\n".join(damage.what for damage in report.damaged)
 
 
-@pytest.mark.parametrize("name", ["\ud800", "x" * 300, "x/" * 3_000 + "x", "é", "con", "a:b", "*"])
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3_000 + "x", "é", "con", "a:b", "*"])
 def test_a_file_of_any_name_is_missing_and_no_more(npy, name):
     plain = plain_of(npy)
     plain["files"][name] = {"length": 2**62, "sha256": ""}
