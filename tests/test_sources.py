@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interrupting import interrupted_at_each_step
 
 import mmcache
 from mmcache.sources import SOURCES, Folder, Paths, Source, from_json, source_of
+from mmcache.sources.files import open_regular
 from mmcache.testing import SourceContract, paint_folder
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -398,3 +400,21 @@ def test_a_path_that_no_file_can_have_is_a_failure_and_the_others_are_in(tmp_pat
         cache = mmcache.build([*paths, "no\0path.jpg"], tmp_path / "out.mmc", size=20)
     assert len(cache) == 3
     assert list(cache.failures) == [("no\0path.jpg", "header", "no file can have this name", None)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells what is open")
+def test_an_interruption_while_a_picture_is_opened_is_no_other_error(tmp_path):
+    # It was once closed twice: the build then went on without that picture.
+    (tmp_path / "a.jpg").write_bytes(b"anything")
+
+    def open_and_close():
+        open_regular(os.fsencode(tmp_path / "a.jpg")).file.close()
+
+    def count_open():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before, steps = count_open(), 0
+    for _ in interrupted_at_each_step(open_regular, open_and_close):
+        assert count_open() == before
+        steps += 1
+    assert steps > 10

@@ -74,12 +74,12 @@ def stat_regular(path: bytes) -> os.stat_result:
 def open_regular(path: bytes) -> Encoded:
     """Open a regular file; anything else is an :class:`OSError`, before it is opened."""
     stat_regular(path)
-    descriptor = os.open(path, _FLAGS)
+    # The object has the descriptor from the first: an interruption finds nothing to close twice.
+    file = open(path, "rb", opener=lambda *_: os.open(path, _FLAGS))  # noqa: SIM115  # handed on
     try:
-        status = _regular(os.fstat(descriptor))
-        file = os.fdopen(descriptor, "rb")
+        status = _regular(os.fstat(file.fileno()))
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
     return Encoded(file, status.st_size, status.st_mtime_ns)
 
