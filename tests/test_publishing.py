@@ -9,10 +9,12 @@ import sys
 import threading
 
 import pytest
+from interrupting import interrupted_at_each_step
 
 import mmcache
 from mmcache.errors import BusyError
 from mmcache.stores import publishing
+from mmcache.stores.locking import Lock
 from mmcache.stores.publishing import Work, work_path
 
 
@@ -208,3 +210,13 @@ def test_a_destination_behind_a_link_is_built_where_the_link_leads(painted, tmp_
     assert (tmp_path / "out.mmc").is_symlink()
     assert names(tmp_path / "disk") == ["real.mmc"]
     assert mmcache.open(tmp_path / "out.mmc").recipe.box == (17, 17)
+
+
+def test_a_lock_that_was_being_taken_when_an_interruption_came_can_be_taken(tmp_path):
+    def take():
+        Lock(tmp_path / "lock").acquire()
+
+    for step in interrupted_at_each_step(Lock._taken, take):
+        lock = Lock(tmp_path / "lock")
+        assert lock.acquire(), f"after an interruption at step {step}"
+        lock.release()

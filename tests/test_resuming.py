@@ -272,3 +272,4 @@ def test_a_lock_tells_who_has_it_and_is_free_when_its_holder_ends(tmp_path):
     assert not other.acquire()
     lock.release()
     assert other.acquire()
+    other.release()

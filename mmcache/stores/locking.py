@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
 __all__ = ["Lock"]
@@ -26,7 +27,12 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.descriptor: int | None = None
+        self._file: FileIO | None = None
+
+    @property
+    def descriptor(self) -> int | None:
+        """What holds the lock, and may be handed on; None where it is not held."""
+        return None if self._file is None else self._file.fileno()
 
     def acquire(self) -> bool:
         """Take the lock, and tell whether it could be had.
@@ -43,21 +49,21 @@ class Lock:
         return True
 
     def _taken(self) -> bool:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(self.path, flags, 0o666)
+        # An object closes its file, which gives the lock back, when an interruption loses it.
+        file = open(self.path, "r+b", buffering=0, opener=_created)  # noqa: SIM115
         try:
-            if not _locked(descriptor):
-                os.close(descriptor)
+            if not _locked(file.fileno()):
+                file.close()
                 return False
-            here, there = os.fstat(descriptor), self.path.stat()
+            here, there = os.fstat(file.fileno()), self.path.stat()
             if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
-                raise FileNotFoundError(self.path)  # another file by now
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, b"%d\n" % os.getpid())
-        except OSError:
-            os.close(descriptor)
+                raise FileNotFoundError(self.path)  # noqa: TRY301  # another by now
+            file.truncate(0)
+            file.write(b"%d\n" % os.getpid())
+        except BaseException:
+            file.close()
             raise
-        self.descriptor = descriptor
+        self._file = file
         return True
 
     def holder(self) -> int | None:
@@ -70,9 +76,13 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back; whoever inherited it keeps it until it ends."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _created(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def _locked(descriptor: int) -> bool:
