@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -126,6 +127,17 @@ def test_a_killed_worker_is_a_worker_error_that_names_the_signal(name):
             call.result(timeout=20)
         assert pool.submit(math.sqrt, 4).result(timeout=20) == 2  # another took its place
         assert pool.submit(os.getpid).result(timeout=20) != pid
+
+
+def test_ctrl_c_does_not_reach_a_worker_that_is_still_being_started(capfd):
+    with processes._started(None) as worker:
+        for _ in range(100):
+            worker.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        assert pickle.load(worker.stdout) == "begun"
+    assert worker.returncode == 0
+    assert capfd.readouterr().err == ""
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_workers_that_cannot_begin_are_an_error_and_no_fault_of_a_picture(

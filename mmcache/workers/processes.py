@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from mmcache.errors import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["ProcessExecutor", "serve"]
 
@@ -90,18 +90,36 @@ class ProcessExecutor(Executor):
 
 
 def _started(inherited: int | None) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(  # noqa: S603  # this very interpreter
-        [sys.executable, "-c", _START],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        # Windows hands on no descriptors.
-        pass_fds=() if inherited is None or os.name != "posix" else (inherited,),
-    )
+    with _without_ctrl_c():
+        process = subprocess.Popen(  # noqa: S603  # this very interpreter
+            [sys.executable, "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Windows hands on no descriptors.
+            pass_fds=() if inherited is None or os.name != "posix" else (inherited,),
+        )
     assert process.stdin is not None  # noqa: S101  # asked for above
     with contextlib.suppress(OSError):  # one that died at once is found when its word is missing
         pickle.dump(sys.path, process.stdin)
         process.stdin.flush()
     return process
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, though it is sent to the whole group.
+
+    When to stop is the coordinator's affair, even while a worker has not begun. What a thread
+    blocks stays blocked in the processes that it starts; here it comes when the block ends.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:
@@ -173,7 +191,7 @@ def _settled(future: Future[Any], answer: bytes) -> None:
 
 def serve() -> None:
     """Do what the pipe says until it ends: the whole life of a worker process."""
-    # Ctrl-C is sent to the whole group; when to stop is the coordinator's affair.
+    # Where it could not be blocked from the first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the answers
