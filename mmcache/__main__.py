@@ -1,6 +1,24 @@
-"""``python -m mmcache``."""
+"""What ``mmcache`` and ``python -m mmcache`` start."""
 
-from mmcache.cli import main
+import logging
+import signal
+
+__all__ = ["run"]
+
+
+def run() -> int:
+    """Run the command line and return its exit status."""
+    # While modules are imported nothing is under way, and Ctrl-C may end it as any other program:
+    # raised inside of an import it becomes an ImportError of whatever was being imported.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mmcache.cli import main  # noqa: PLC0415
+
+    status = main()
+    if status > 128:  # noqa: PLR2004  # by a signal
+        logging.disable()  # what libraries had under way when they were interrupted is no news
+    return status
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run())

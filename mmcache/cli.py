@@ -7,10 +7,9 @@ import dataclasses
 import io
 import json
 import os
-import signal
 import sys
-import threading
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmcache
@@ -19,22 +18,13 @@ from mmcache.facts import counted
 from mmcache.limits import MAX_PIXELS
 from mmcache.recipe import CHOICES, Recipe
 from mmcache.records import printable
+from mmcache.stopping import Stopping
+from mmcache.stores.publishing import unfinished_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["main", "parser"]
-
-INTERRUPTED = 130
-TERMINATED = 143
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does."""
-
-
-def _terminate(*_: object) -> None:
-    raise _Terminated
 
 
 def parser() -> argparse.ArgumentParser:
@@ -461,26 +451,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     143: ended by SIGTERM.
     A command that compares returns 1 where there is a difference.
     """
-    given = parser().parse_args(arguments)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):  # which may not know every letter of a path
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        status: int = given.run(given) or 0
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+    given = argparse.Namespace()
+    with Stopping() as stopping:
+        try:
+            parser().parse_args(arguments, given)
+            status: int = given.run(given) or 0
+            sys.stdout.flush()
+        except BaseException as error:  # noqa: BLE001  # an interruption can become any of them
+            if stopping.by is None and not isinstance(error, KeyboardInterrupt):
+                return _refused(error)
+            print(f"mmcache: interrupted; {_left(given)}", file=sys.stderr)
+            return stopping.status
+    return status
+
+
+def _refused(error: BaseException) -> int:
+    """Say in a sentence why it could not be done, if that is no defect, and return the status."""
+    if isinstance(error, BrokenPipeError):  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except MmcacheError as error:
+    elif isinstance(error, MmcacheError):
         print(f"mmcache: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingError) else 1
-    except OSError as error:
+    elif isinstance(error, OSError):
         what = f"{printable(os.fsencode(error.filename))}: " if error.filename else ""
         print(f"mmcache: error: {what}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stop:
-        kept = "; run the same command to resume" if stop.args else "; nothing was written"
-        print(f"mmcache: interrupted{kept}", file=sys.stderr)
-        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
-    return status
+    else:
+        raise error
+    return 2 if isinstance(error, SettingError) else 1
+
+
+def _left(given: argparse.Namespace) -> str:
+    """Tell what a command that was interrupted has left beside its destination."""
+    path = getattr(given, "path", None)
+    if path is not None and unfinished_at(Path(os.path.realpath(path))):
+        return "run the same command to resume"
+    return "nothing unfinished is left"
