@@ -9,6 +9,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ __all__ = [
     "header",
     "is_whole",
     "options_of",
+    "processes_of",
     "row",
     "small_caches",
     "started",
@@ -127,6 +129,22 @@ def evenly(items: Sequence[Item], most: int) -> list[Item]:
     """Return an even sample of at most *most* items."""
     count = min(most, len(items))
     return [items[number * len(items) // count] for number in range(count)]
+
+
+def processes_of(group: int, patience: float = 2.0) -> list[int]:
+    """Return which processes of a group still run after *patience* seconds; Linux tells."""
+    until = time.monotonic() + patience
+    while (running := list(_running(group))) and time.monotonic() < until:
+        time.sleep(0.01)
+    return running
+
+
+def _running(group: int) -> Iterator[int]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state, _, of = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state != "Z":
+                yield int(stat.parent.name)
 
 
 def is_whole(path: Path) -> bool:
