@@ -13,6 +13,7 @@ import numpy as np
 
 from mmcache.batches import Batch, Rows, chosen, position
 from mmcache.errors import (
+    CacheNotFoundError,
     DamagedCacheError,
     DifferentCacheError,
     RowError,
@@ -55,6 +56,9 @@ _row = struct.Struct("<3Q").unpack_from
 # Asking the system for a file's size costs more than making a view. A file cannot be cut and its
 # view be touched in less time than this, but by the race that remains in any case.
 _LOOK_AGAIN = 10e-6  # seconds
+
+# A new generation may take the place between the frame and the files: a mixture is no cache.
+_LOOKS = 100
 
 
 class Cache:
@@ -590,6 +594,29 @@ def open_cache(path: str | os.PathLike[str]) -> Cache:
         (a ``ValueError``) where what is there is no cache, or is not whole.
     """
     where = Path(path).absolute()
+    for _ in range(_LOOKS):
+        before = _identity(where)
+        try:
+            cache = _opened(where)
+        except (DamagedCacheError, CacheNotFoundError):
+            if _identity(where) == before:
+                raise
+            continue
+        if _identity(where) == before:
+            return cache
+    raise DamagedCacheError(f"{where} changes all the time while it is being opened")
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a generation from the one that takes its place; None for nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _opened(where: Path) -> Cache:
     frame = read_frame(where)
     try:
         recipe = Recipe.from_json(frame.recipe)

@@ -1,5 +1,7 @@
 """The cache: Python's own list slicing is the oracle; opening and slicing never decode."""
 
+import functools
+import itertools
 import json
 import os
 import pickle
@@ -28,6 +30,7 @@ from mmcache import (
 from mmcache.cache import _free_memory
 from mmcache.geometry import Size
 from mmcache.recipe import Recipe
+from mmcache.stores.frame import read_frame
 from mmcache.testing import paint
 
 COUNT = 24
@@ -864,3 +867,33 @@ def test_an_open_cache_reads_on_after_another_took_its_place(painted, tmp_path, 
 def test_a_frame_tells_the_recipe_that_the_cache_was_built_with(uniform):
     plain = json.loads((uniform.path / "mmcache.json").read_bytes())
     assert Recipe.from_json(plain["recipe"]) == uniform.recipe == Recipe(size=48, resize="crop")
+
+
+@pytest.mark.parametrize("name", ["out.mmc", "out.h5", "out.zarr"])
+@pytest.mark.parametrize("other", [{"size": 32}, {"size": 48}], ids=["as long", "longer"])
+def test_a_cache_that_is_rebuilt_while_it_is_opened_is_whole(
+    painted, tmp_path, monkeypatch, name, other
+):
+    # With another size the files have other lengths; else nothing tells a mixture.
+    build = functools.partial(mmcache.build, painted, resize="crop", progress=False)
+    old = build(tmp_path / name, size=32, resample="box")
+    new = build(tmp_path / f"new-{name}", **other)
+
+    def read_frame_and_rebuild(path):
+        frame = read_frame(path)
+        if frame.content == old.fingerprint:
+            monkeypatch.setattr(mmcache.cache, "read_frame", read_frame)
+            build(path, exist="overwrite", **other)
+        return frame
+
+    monkeypatch.setattr(mmcache.cache, "read_frame", read_frame_and_rebuild)
+    opened = mmcache.open(tmp_path / name)
+    assert opened.fingerprint == new.fingerprint
+    assert all(map(np.array_equal, opened, new))
+
+
+def test_a_path_that_changes_at_each_look_is_an_error_and_no_hang(ragged, monkeypatch):
+    looks = itertools.count()
+    monkeypatch.setattr(mmcache.cache, "_identity", lambda _: next(looks))
+    with pytest.raises(DamagedCacheError, match="changes all the time"):
+        mmcache.open(ragged.path)
