@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -220,3 +221,15 @@ def test_a_lock_that_was_being_taken_when_an_interruption_came_can_be_taken(tmp_
         lock = Lock(tmp_path / "lock")
         assert lock.acquire(), f"after an interruption at step {step}"
         lock.release()
+
+
+def test_who_has_only_just_taken_the_lock_is_waited_for_until_he_tells_who_he_is(tmp_path):
+    path = tmp_path / "lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        telling = threading.Timer(0.2, path.write_text, [f"{os.getpid()}\n"])
+        telling.start()
+        lock = Lock(path)
+        assert not lock.acquire()
+        assert lock.holder() == os.getpid()
+        telling.join()

@@ -43,7 +43,8 @@ class Lock:
         until = time.monotonic() + _PATIENCE
         while not self._taken():
             holder = self.holder()
-            if holder is None or _lives(holder) or time.monotonic() > until:
+            # Who has only just taken it has not told yet.
+            if (holder is not None and _lives(holder)) or time.monotonic() > until:
                 return False
             time.sleep(_PAUSE)
         return True
