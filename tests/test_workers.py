@@ -140,6 +140,14 @@ def test_ctrl_c_does_not_reach_a_worker_that_is_still_being_started(capfd):
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
+@pytest.mark.parametrize("told", [b"", pickle.dumps(sys.path)[:-9]], ids=["nothing", "a part"])
+def test_a_worker_whose_coordinator_ends_before_it_begins_ends_too_in_silence(told):
+    ran = subprocess.run(
+        [sys.executable, "-c", processes._START], input=told, capture_output=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
 def test_workers_that_cannot_begin_are_an_error_and_no_fault_of_a_picture(
     photos, tmp_path, monkeypatch
 ):
@@ -264,8 +272,8 @@ def test_a_picture_that_ends_its_worker_is_a_failure_and_the_others_are_in(
 ):
     keys = mmcache.plan(photos).keys
     deadly = {keys.raw(row) for row in (3, 4, 17)}
-    begin, serve = processes._START.split(" from ")
-    dying = f"{begin} import os; {DEADLY[stage].format(deadly=deadly)} from {serve}"
+    begin, serve = processes._START.split("from mmcache")
+    dying = f"{begin}import os; {DEADLY[stage].format(deadly=deadly)}\nfrom mmcache{serve}"
     monkeypatch.setattr(processes, "_START", dying)
     with pytest.warns(mmcache.PicturesSkippedWarning):
         cache = mmcache.build(

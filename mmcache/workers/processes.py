@@ -28,10 +28,15 @@ __all__ = ["ProcessExecutor", "serve"]
 Result = TypeVar("Result")
 
 _STARTS = 3  # of a worker, before it is no accident that none begins
-_START = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
-    " from mmcache.workers.processes import serve; serve()"
-)
+_START = """
+import pickle, sys
+try:
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+except (EOFError, pickle.UnpicklingError):
+    sys.exit()  # who started it has ended already
+from mmcache.workers.processes import serve
+serve()
+"""
 
 
 class ProcessExecutor(Executor):
