@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import warnings
 
 __all__ = ["run"]
 
@@ -16,7 +17,9 @@ def run() -> int:
 
     status = main()
     if status > 128:  # noqa: PLR2004  # by a signal
-        logging.disable()  # what libraries had under way when they were interrupted is no news
+        # What libraries say of what they had under way is no news.
+        logging.disable()
+        warnings.simplefilter("ignore")
     return status
 
 

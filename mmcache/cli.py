@@ -454,7 +454,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # which may not know every letter of a path
         sys.stdout.reconfigure(errors="backslashreplace")
     given = argparse.Namespace()
-    with Stopping() as stopping:
+    with Stopping() as stopping, warnings.catch_warnings():
         try:
             parser().parse_args(arguments, given)
             status: int = given.run(given) or 0
@@ -462,6 +462,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BaseException as error:  # noqa: BLE001  # an interruption can become any of them
             if stopping.by is None and not isinstance(error, KeyboardInterrupt):
                 return _refused(error)
+            warnings.simplefilter("ignore")  # what libraries had under way is no news
             print(f"mmcache: interrupted; {_left(given)}", file=sys.stderr)
             return stopping.status
     return status

@@ -61,6 +61,20 @@ def test_an_interruption_that_became_another_error_is_still_one(monkeypatch, cap
     assert capsys.readouterr().err == "mmcache: interrupted; nothing unfinished is left\n"
 
 
+def test_what_a_library_had_under_way_when_it_was_interrupted_is_not_told(monkeypatch, capsys):
+    async def library():
+        pass
+
+    def build(*_, **__):
+        never_awaited = library()
+        signal.raise_signal(signal.SIGINT)
+        return never_awaited
+
+    monkeypatch.setattr(mmcache, "build", build)
+    assert main(["build", "photos", "out.mmc"]) == 130
+    assert capsys.readouterr().err == "mmcache: interrupted; nothing unfinished is left\n"
+
+
 def test_a_command_that_is_interrupted_while_it_tells_what_it_built_does_not_deny_it(
     painted, tmp_path, monkeypatch, capsys
 ):
