@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds that are stopped by Ctrl-C or SIGTERM, at random times over their whole life.
+"""Builds stopped by Ctrl-C or SIGTERM, at random times of their life and at calls to the disk.
 
 Ctrl-C goes to the whole process group, as a terminal sends it, SIGTERM to the builder alone. After
 each: it ended soon, without a traceback, and said in one line what is true of the disk; no process
@@ -19,7 +19,18 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from trying import NAMES, bytes_of, header, options_of, processes_of, row, workplace
+from ending import STATUS, Ended, wrong_with
+from trying import (
+    CALLS,
+    NAMES,
+    bytes_of,
+    header,
+    options_of,
+    processes_of,
+    row,
+    signalling,
+    workplace,
+)
 
 import mmcache
 
@@ -27,9 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SOON = 10.0  # seconds in which a builder that was stopped has to end
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-RESUME = "run the same command to resume"
+COMMAND = "import sys; from mmcache.__main__ import run; sys.exit(run())"
 
 # A script that is stopped, and builds after all.
 SCRIPT = """
@@ -56,30 +65,19 @@ class Fault(NamedTuple):
     signal: signal.Signals = signal.SIGINT
     times: int = 1
     exist: str = "resume"
-    start: tuple[str, ...] = ("-m", "mmcache")
+    script: bool = False
 
 
 FAULTS = (
     Fault("Ctrl-C"),
     Fault("SIGTERM", signal.SIGTERM),
     Fault("Ctrl-C twice", times=2),
-    Fault("SIGTERM twice", signal.SIGTERM, times=2),
+    Fault("SIGINT at a call", times=0),
+    Fault("SIGTERM at a call", signal.SIGTERM, times=0),
     Fault("Ctrl-C while updating", exist="update"),
     Fault("Ctrl-C while overwriting", exist="overwrite"),
-    Fault("Ctrl-C in a script", start=("-c", SCRIPT)),
+    Fault("Ctrl-C in a script", script=True),
 )
-
-
-class Ended(NamedTuple):
-    """How a builder ended, and what it left."""
-
-    status: int
-    said: str
-    took: float
-    before: str | None
-    there: str | None
-    kept: bool
-    running: list[int]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,21 +105,31 @@ class Trial:
         some = shutil.copytree(photos, folder.with_name(f"some-{name}"), ignore=fewer)
         mmcache.build(some, self.older, size=96, progress=False)
         begun = time.monotonic()
-        self.done(self.command(FAULTS[0]))
+        self.done(FAULTS[0])
         self.took = time.monotonic() - begun
         self.expected = bytes_of(self.out)
 
-    def command(self, fault: Fault) -> list[str]:
+    def command(self, fault: Fault, *start: str) -> list[str]:
         """Return a command with some executor."""
         executor, workers = self.chance.choice(["serial", "threads", "processes"]), "2"
         words = ["build", self.photos, self.out, "--workers", workers, "--executor", executor]
         more = ["--size", "96", "--exist", fault.exist]
-        return [sys.executable, *fault.start, *map(str, words), *more]
+        return [sys.executable, *start, *map(str, words), *more]
 
-    def done(self, command: list[str]) -> str:
+    def done(self, fault: Fault) -> str:
         """Run a command to its end; return what is wrong with how it ended."""
+        command = self.command(fault, "-m", "mmcache")
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         return "" if (ran.returncode, ran.stderr) == (0, "") else f"{ran.returncode} {ran.stderr}"
+
+    def stoppable(self, fault: Fault) -> list[str]:
+        """Return the command that is stopped, or that stops itself at some call."""
+        if fault.script:
+            return self.command(fault, "-c", SCRIPT)
+        if fault.times:
+            return self.command(fault, "-m", "mmcache")
+        call, number = self.chance.choice(CALLS), self.chance.choice([1, 2, 3, 10, 30])
+        return self.command(fault, "-c", signalling(call, number, fault.signal) + COMMAND)
 
     def stopped(self, command: list[str], fault: Fault) -> Ended:
         """Start a builder where nothing is, or an older cache, and stop it at some time."""
@@ -131,13 +139,15 @@ class Trial:
             copy = shutil.copytree if self.older.is_dir() else shutil.copy
             copy(self.older, self.out)
         before = self.standing()
+        pipe = subprocess.PIPE
         builder = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        if "-c" in fault.start:  # a script catches nothing before it has begun
+            command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        assert builder.stdout is not None
+        if fault.script:  # it catches nothing before it has begun
             builder.stdout.readline()
-        time.sleep(self.chance.uniform(0, 1.1) * self.took)
+        if fault.times:
+            time.sleep(self.chance.uniform(0, 1.1) * self.took)
         at = time.monotonic()
         for _ in range(fault.times):
             with contextlib.suppress(ProcessLookupError):
@@ -159,61 +169,29 @@ class Trial:
         counts = dict.fromkeys(("stopped", "kept", "outside", "after"), 0)
         bad = 0
         for number in range(tries):
-            command = self.command(fault)
+            command = self.stoppable(fault)
             ended = self.stopped(command, fault)
-            wrong = list(self.wrong(ended, fault))
-            if what := self.done(command):
-                wrong.append(f"the same command ended so: {what}")
-            if self.standing() != self.expected:
-                wrong.append("the same command gave other bytes")
-            left = [path.name for path in self.out.parent.iterdir() if path != self.out]
-            if left:
-                wrong.append(f"{left} are left")
-            counts[kind_of(ended, fault)] += 1
+            wrong = [
+                *wrong_with(ended, fault.signal, self.expected, script=fault.script),
+                *self.wrong_after(fault),
+            ]
+            kinds = {0: "after", STATUS[fault.signal]: "stopped"}
+            counts[kinds.get(ended.status, "outside")] += 1
             counts["kept"] += ended.kept
             bad += bool(wrong)
             for what in wrong:
-                print(
-                    f"{fault.name}, {store}, try {number}, {command[-5]}: {what}", file=sys.stderr
-                )
+                print(f"{fault.name}, {store}, try {number}: {what}; {command}", file=sys.stderr)
         row(fault.name, store, tries, *counts.values(), bad)
         return bad
 
-    def wrong(self, ended: Ended, fault: Fault) -> Iterator[str]:
-        """Yield all that is wrong with how a builder ended and what it left."""
-        status, lines = ended.status, ended.said.splitlines()
-        if ended.took > SOON:
-            yield f"it took {ended.took:.1f} s"
-        if ended.running:
-            yield f"processes {ended.running} are left"
-        if ended.there not in (ended.before, self.expected):
-            yield "what stands at the destination is not whole"
-        if status == 0 and (lines or ended.there != self.expected or ended.kept):
-            yield f"it ended as if nothing had been, and said {lines}"
-        if status == -fault.signal and ended.kept and RESUME not in ended.said:
-            yield f"it was stopped by a bare signal, kept something, and said {lines}"
-        outside = bool(lines) and mmcache.__path__[0] not in ended.said and not ended.kept
-        if status not in (0, -fault.signal, STATUS[fault.signal]) and not outside:
-            yield f"it ended with exit status {status}, and said {lines}"
-        if "Traceback" in ended.said and "-m" in fault.start and not outside:
-            yield f"it said {lines}"
-        elif status == STATUS[fault.signal] and "-m" in fault.start:
-            yield from untrue(ended, lines)
-
-
-def untrue(ended: Ended, lines: list[str]) -> Iterator[str]:
-    """Yield what a command that was stopped should not have said."""
-    if len(lines) != 1 or not lines[0].startswith("mmcache: interrupted"):
-        yield f"it said {lines}"
-    elif ended.kept != (RESUME in lines[0]):
-        yield f"{'something' if ended.kept else 'nothing'} is kept, and it said {lines}"
-
-
-def kind_of(ended: Ended, fault: Fault) -> str:
-    """Tell whether mmcache was stopped, or Python outside of it, or nothing any more."""
-    if ended.status == 0:
-        return "after"
-    return "stopped" if ended.status == STATUS[fault.signal] else "outside"
+    def wrong_after(self, fault: Fault) -> Iterator[str]:
+        """Give the same command again, and yield what is wrong then."""
+        if what := self.done(fault):
+            yield f"the same command ended so: {what}"
+        if self.standing() != self.expected:
+            yield "the same command gave other bytes"
+        if left := [path.name for path in self.out.parent.iterdir() if path != self.out]:
+            yield f"{left} are left"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from trying import NAMES, bytes_of, header, options_of, row, started, workplace
+from trying import CALLS, NAMES, bytes_of, header, options_of, row, signalling, started, workplace
 
 import mmcache
 
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
     from pathlib import Path
-
-CALLS = ("pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "rename", "unlink")
-
-# A builder that dies at the given call of a kind.
-DYING = """
-import itertools, os, signal
-call, last, counter = {call!r}, {number}, itertools.count(1)
-real = getattr(os, call)
-def dying(*args, **kwargs):
-    if next(counter) == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args, **kwargs)
-setattr(os, call, dying)
-"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,7 +69,7 @@ class Trial:
             self.clear()
             # The first few one by one, then further and further on.
             last = number + max(0, number - 10) ** 2
-            yield self.run(before=DYING.format(call=call, number=last)).wait()
+            yield self.run(before=signalling(call, last, signal.SIGKILL)).wait()
 
     def clear(self, exist: str = "resume") -> None:
         """Begin with nothing, or with a good cache that is to be overwritten."""

@@ -22,13 +22,14 @@ from mmcache.testing import paint_folder
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from mmcache.sources import Listing
 
     Item = TypeVar("Item")
 
 __all__ = [
+    "CALLS",
     "NAMES",
     "Backwards",
     "bytes_of",
@@ -38,6 +39,7 @@ __all__ = [
     "options_of",
     "processes_of",
     "row",
+    "signalling",
     "small_caches",
     "started",
     "workplace",
@@ -52,9 +54,23 @@ import sys
 import mmcache
 from mmcache import filling, layout
 layout.SLAB, filling._CHECKPOINT = 1 << 18, 1 << 16
-photos, out, executor, workers, exist = sys.argv[1:]
-mmcache.build(photos, out, size=96, executor=executor, workers=int(workers), exist=exist,
+photos, out, size, executor, workers, exist = sys.argv[1:]
+mmcache.build(photos, out, size=int(size), executor=executor, workers=int(workers), exist=exist,
               progress=False)
+"""
+
+CALLS = ("pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "rename", "unlink")
+"""The calls by which a builder changes the disk."""
+
+_SIGNALLING = """
+import itertools, os, signal
+def signalling(real, counter=itertools.count(1)):
+    def call(*args, **kwargs):
+        if next(counter) == {number}:
+            os.kill(os.getpid(), {signal:d})
+        return real(*args, **kwargs)
+    return call
+os.{call} = signalling(os.{call})
 """
 
 
@@ -84,17 +100,22 @@ def started(
     chance: random.Random,
     *,
     exist: str = "resume",
+    size: int = 96,
+    executor: str | None = None,
     before: str = "",
     under: Sequence[str] = (),
-) -> subprocess.Popen[bytes]:
-    """Start a builder of *photos* at *out*, with some executor.
+    **how: Any,
+) -> subprocess.Popen[Any]:
+    """Start a builder of *photos* at *out*, with some executor if none is named.
 
-    *before* it runs a few lines; *under* are the words of a command that runs it.
+    *before* it runs a few lines; *under* are the words of a command that runs it; *how* goes to
+    :class:`subprocess.Popen`.
     """
-    executor = chance.choice(["serial", "threads", "processes"])
+    executor = executor or chance.choice(["serial", "threads", "processes"])
     workers = chance.choice([1, 2, 3])
-    words = [photos, out, executor, workers, exist]
-    return subprocess.Popen([*under, sys.executable, "-c", before + _BUILDER, *map(str, words)])
+    words = [photos, out, size, executor, workers, exist]
+    command = [*under, sys.executable, "-c", before + _BUILDER, *map(str, words)]
+    return subprocess.Popen(command, **how)
 
 
 class Backwards(mmcache.Folder):
@@ -145,6 +166,11 @@ def _running(group: int) -> Iterator[int]:
             state, _, of = stat.read_text().rpartition(")")[2].split()[:3]
             if int(of) == group and state != "Z":
                 yield int(stat.parent.name)
+
+
+def signalling(call: str, number: int, signal: int) -> str:
+    """Return the head of a program that sends itself a signal at a call of :data:`CALLS`."""
+    return _SIGNALLING.format(call=call, number=number, signal=signal)
 
 
 def is_whole(path: Path) -> bool:
