@@ -93,8 +93,8 @@ class Work:
         self._stood: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
-        self._lock_folder()
         try:
+            self._lock_folder()
             self._recover()
             self._read()
             if self.has_unfinished and not self._goes_on:
