@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from stopping import STORES, bytes_of, decoded, names, unfinished
@@ -79,17 +78,6 @@ def test_a_build_killed_at_any_time_is_gone_on_with(photos, tmp_path, store, exe
         mmcache.build(photos, out, size=96)
         assert bytes_of(out) == expected
         assert names(tmp_path) == sorted([anew.path.name, out.name])
-
-
-@pytest.mark.slow
-def test_the_script_that_kills_builders_finds_nothing_bad():
-    few = ["--tries", "1", "--each", "1", "--over", "1", "--pictures", "30"]
-    script = Path(__file__).parents[1] / "scripts/faults/kill.py"
-    ran = subprocess.run(
-        [sys.executable, script, *few], capture_output=True, text=True, check=False, timeout=280
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stdout.count("| 0 |\n") == 27
 
 
 @pytest.mark.parametrize("store", STORES)

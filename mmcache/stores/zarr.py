@@ -36,9 +36,11 @@ MOST_SHARDS = 256
 SHARD = 1 << 30
 """Bytes of a shard, unless that would be too many shards: a payload in one file is the fastest to
 read from. The index of a shard, which a plain client reads first, has 16 bytes a chunk: 130 kB
-where shapes differ, and more for small pictures of one shape, each of which is a chunk."""
+where shapes differ, and up to 1 MB for small pictures of one shape, each of which is a chunk; more
+only where a slab has more than 65,536 of them, of 500 bytes and less."""
 
 _OF_ROWS = {"records", "checksums", "key_order", "labels", *COLUMNS}
+_MOST_CHUNKS = 1 << 16  # of a shard, if one slab has not more: tiny pictures are a chunk each
 _ENTRY, _CRC = 16, 4  # bytes in a shard's index: a chunk's, and behind all of them
 _ROUND = 4 * PAGE  # an array's zarr.json, and its folders
 _MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
@@ -107,7 +109,8 @@ def _cut(dtype: np.dtype[Any], shape: tuple[int, ...], slab: int) -> tuple[int, 
     # One picture where all are alike; else short enough to read one without its neighbours.
     chunk = 1 if rest else math.gcd(slab, CHUNK // dtype.itemsize)
     slab_rows = slab // elements(rest)
-    slabs = max(-(-shape[0] // (slab_rows * MOST_SHARDS)), SHARD // (slab * dtype.itemsize), 1)
+    usual = min(SHARD // (slab * dtype.itemsize), _MOST_CHUNKS * chunk // slab_rows)
+    slabs = max(-(-shape[0] // (slab_rows * MOST_SHARDS)), usual, 1)
     return chunk, slab_rows * slabs
 
 
