@@ -157,11 +157,6 @@ class Work:
         self.begun.folder.rename(self.earlier.folder)
         self._read()
 
-    def clear(self) -> None:
-        """Remove all that was begun."""
-        self.begun.clear()
-        self.forget_earlier()
-
     def forget_earlier(self) -> None:
         """Remove what was begun before."""
         self.earlier.clear()
@@ -194,7 +189,10 @@ class Work:
                 error.args = ("what is done is kept, and the same call goes on with it",)
             self.lock.release()
             return
-        self.clear()
+        # As long as the lock is there nobody else begins: it goes last.
+        self.forget_earlier()
+        self.begun.clear()
+        removed(self.begun.folder)
         if os.name == "posix":
             shutil.rmtree(self.folder, ignore_errors=True)
             self.lock.release()
