@@ -20,7 +20,7 @@ from mmcache.errors import (
     SourceError,
 )
 from mmcache.framing import Payload, index_arrays, write_index
-from mmcache.layout import CHUNK, laid_out, lengths_within
+from mmcache.layout import CHUNK, laid_out, lengths_within, lie_apart
 from mmcache.progress import Progress, progress_of
 from mmcache.records import OFFSET, Failures, key_order, printable
 from mmcache.room import check_room, room_for
@@ -125,14 +125,11 @@ def _check_records(cache: Cache) -> None:
     total = (
         sum(one.length for one in frame.arrays["pixels"].segments) // cache.recipe.dtype.itemsize
     )
-    lengths = lengths_within(cache.shapes, total, cache.recipe.channels)
-    fine = bool((lengths > 0).all())
-    if fine and cache.is_whole:  # of a selection, each row is looked at when it is copied
-        offsets = cache.files.array("records")[:, OFFSET]
-        fine = bool(
-            ((offsets >= 0) & (offsets <= total - lengths)).all()
-            and (offsets[1:] >= (offsets + lengths)[:-1]).all()
-        )
+    channels = cache.recipe.channels
+    if cache.is_whole:
+        fine = lie_apart(cache.files.array("records"), total, channels)
+    else:  # each row is looked at when it is copied
+        fine = bool((lengths_within(cache.shapes, total, channels) > 0).all())
     if not fine:
         raise DamagedCacheError(
             f"the index of {cache.path} is damaged: its records overlap, or lie outside the pixels;"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mmcache.recipe import Recipe
 
-__all__ = ["CHUNK", "SLAB", "Layout", "elements", "laid_out", "lengths_within"]
+__all__ = ["CHUNK", "SLAB", "Layout", "elements", "laid_out", "lengths_within", "lie_apart"]
 
 SLAB = 32 << 20
 """The least length of a slab in bytes."""
@@ -49,6 +49,15 @@ def lengths_within(shapes: NDArray[np.int64], total: int, channels: int) -> NDAr
     row_of_pixels = np.where(fine, height, 1) * channels
     fine &= width <= total // row_of_pixels
     return np.where(fine, row_of_pixels * np.where(fine, width, 0), 0)
+
+
+def lie_apart(records: NDArray[np.int64], total: int, channels: int) -> bool:
+    """Tell whether *records* ``(N, 4)`` lie one behind another in *total* elements."""
+    offsets, lengths = records[:, OFFSET], lengths_within(records[:, HEIGHT:], total, channels)
+    return bool(
+        ((lengths > 0) & (offsets >= 0) & (offsets <= total - lengths)).all()
+        and (offsets[1:] >= (offsets + lengths)[:-1]).all()
+    )
 
 
 def laid_out(shapes: NDArray[np.int64], recipe: Recipe) -> Layout:

@@ -40,6 +40,7 @@ from mmcache.stores.frame import (
     signpost,
 )
 from mmcache.stores.npy import npy_header
+from mmcache.testing import paint_folder
 
 GOLDEN = Path(__file__).parent / "golden"
 ENDINGS = ("mmc", "h5", "zarr")
@@ -629,6 +630,24 @@ def test_a_record_of_any_numbers_is_named_and_nothing_breaks(npy, column, row):
         report = verify(npy)
         assert row in report.rows.tolist()
         assert "records.npy" in {damage.file for damage in report.damaged}
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_nothing_is_repaired_by_the_word_of_records_that_no_cache_has(npy, tmp_path, column):
+    photos = paint_folder(tmp_path / "photos", 2, longest=20)
+    records = array_of(npy, "records")
+    for value in HUGE:
+        wrong = records.copy()
+        wrong[3, column] = value
+        put(npy, records=wrong)
+        before = names_and_bytes(tmp_path)
+        with pytest.raises(mmcache.DamagedCacheError, match="that no cache has"):
+            mmcache.repair(npy, photos, progress=False)
+        assert names_and_bytes(tmp_path) == before
+
+
+def names_and_bytes(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_record_of_a_shape_that_the_recipe_does_not_make_is_named(tmp_path):

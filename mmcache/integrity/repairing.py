@@ -22,12 +22,13 @@ from mmcache.facts import counted
 from mmcache.filling import Filling, OnError
 from mmcache.images import RefusedError, read_header, unreadable
 from mmcache.integrity.verifying import verify
+from mmcache.layout import elements, lie_apart
 from mmcache.limits import MAX_PIXELS, Limits, limits_of
 from mmcache.pairing import going_with
 from mmcache.planning import Plan, make_plan
 from mmcache.progress import Progress, progress_of
 from mmcache.recipe import Recipe
-from mmcache.records import COLUMNS, LATER_COLUMNS, Failures, Strings, printable
+from mmcache.records import COLUMNS, HEIGHT, LATER_COLUMNS, OFFSET, Failures, Strings, printable
 from mmcache.room import room_for
 from mmcache.sources import Partners, source_of
 from mmcache.stores import store_for
@@ -241,6 +242,7 @@ class _Damaged:
         arrays = self._arrays
         rows = self.report.pictures
         keys = self._keys
+        self._check_records()
         planned = Plan(
             recipe=self.recipe,
             source=source.describe(),
@@ -268,6 +270,24 @@ class _Damaged:
         if lost and on_error == "raise":
             raise self.lost(lost, source)
         return planned
+
+    def _check_records(self) -> None:
+        """Refuse an index by whose word records would be written over others, or elsewhere."""
+        pixels, slab = self.frame.arrays["pixels"], self.frame.slab
+        total = sum(one.length for one in pixels.segments) // self.recipe.dtype.itemsize
+        records = self._arrays["records"]
+        apart = lie_apart(records, total, self.recipe.channels)
+        lengths = np.prod(records[:, HEIGHT:], axis=1)
+        if (
+            not apart
+            or total != elements(pixels.shape)
+            or slab < 1
+            or (records[:, OFFSET] % slab + lengths > slab).any()
+        ):
+            raise DamagedCacheError(
+                f"the index of {self.path} tells of records that no cache has: move it away, and"
+                " build it again"
+            )
 
     @property
     def contents(self) -> NDArray[np.uint32] | None:
