@@ -23,7 +23,15 @@ from mmcache.stores.contract import Store
 from mmcache.stores.frame import PAGE
 from mmcache.stores.hdf5 import Hdf5Store
 from mmcache.stores.npy import NpyStore, npy_header
-from mmcache.stores.payload import Flusher, allocated, opened, taken_bytes, write_at, written
+from mmcache.stores.payload import (
+    Flusher,
+    allocated,
+    copied,
+    opened,
+    taken_bytes,
+    write_at,
+    written,
+)
 from mmcache.stores.zarr import ZarrStore
 from mmcache.testing import StoreContract, paint_folder
 
@@ -259,3 +267,21 @@ def test_what_a_cache_takes_on_disk_is_known_before_it_is_there(tmp_path, store,
     )
     # Besides there is the frame, and the folder itself.
     assert told - 120_000 < taken_bytes(cache.path) < told + 40_000
+
+
+@given(
+    start=st.integers(0, 20_000),
+    to=st.integers(0, 20_000) | st.integers(0, 4).map(lambda pages: pages * PAGE),
+    length=st.integers(0, 60_000),
+)
+def test_a_stretch_is_copied_wherever_it_lies(tmp_path_factory, start, to, length):
+    folder = tmp_path_factory.getbasetemp()
+    data = np.random.default_rng(length).integers(0, 256, start + length, np.uint8).tobytes()
+    (folder / "here").write_bytes(data)
+    (folder / "there").write_bytes(b"x" * (to + length + 10))
+    with (
+        opened(folder / "here", os.O_RDONLY) as here,
+        opened(folder / "there", os.O_RDWR) as there,
+    ):
+        copied(here, start, there, to, length)
+    assert (folder / "there").read_bytes() == b"x" * to + data[start:] + b"x" * 10
