@@ -196,6 +196,11 @@ def _swap(path: Path, place: Place, _: random.Random) -> tuple[str, ...]:
     return pair
 
 
+def _replacements(good: Good) -> list[Place]:
+    # A cache of one file may itself stand behind a link, as one of a folder may.
+    return [place for place in _each(0, 1, 2, 3)(good) if place[1] or good.path.is_dir()]
+
+
 def _replace(path: Path, place: Place, _: random.Random) -> tuple[str, ...]:
     """Put a link to the same bytes there, a link to itself, a folder, or a FIFO."""
     name, how = place
@@ -222,5 +227,5 @@ FAULTS = {
     "a page zeroed": Fault(_pages, _punch),
     "a file missing": Fault(_each(0), _remove),
     "two files swapped": Fault(_pairs, _swap),
-    "a link, folder or FIFO": Fault(_each(0, 1, 2, 3), _replace),
+    "a link, folder or FIFO": Fault(_replacements, _replace),
 }
