@@ -136,11 +136,12 @@ def repair(
     told = verify(cache, workers=workers, progress=progress) if report is None else report
     if told.ok:
         return open_cache(path)
-    damaged = _Damaged(path, told)
-    if like is not None:
-        found, _ = going_with(found, damaged.recipe, like)
+    _Damaged(path, told)  # which refuses what cannot be repaired before anything is written
     where = destination_of(path)
     with room_for(None, where), Work(where, goes_on=True) as work:
+        damaged = _Damaged(path, told)  # another may have built it anew meanwhile
+        if like is not None:
+            found, _ = going_with(found, damaged.recipe, like)
         with executor_of(executor, number, inherited=work.lock.descriptor) as pool:
             if damaged.index_is_whole:
                 planned = damaged.plan(found, limits, on_error)
@@ -175,7 +176,9 @@ def repair(
             raise damaged.lost(names, found)
         with room_for(filling.needed, where):
             filling.finish()
-        damaged.check_contents(read_frame(work.content), found)
+        if not damaged.becomes(read_frame(work.content)):
+            work.begun.clear()
+            raise damaged.other(found)
         work.publish()
     if failed:
         warnings.warn(
@@ -317,15 +320,15 @@ class _Damaged:
         """Refuse a source that is another, where the index does not tell what was in it."""
         counts = self.frame.counts
         if (len(planned), len(planned.failures)) > (counts["rows"], counts["failures"]):
-            raise self._other(source)
+            raise self.other(source)
 
-    def check_contents(self, frame: Frame, source: Source) -> None:
-        """Refuse a result that is another cache than there was."""
-        same_makers = frame.libraries == self.frame.libraries
-        if not self.index_is_whole and same_makers and frame.content != self.frame.content:
-            raise self._other(source)
+    def becomes(self, frame: Frame) -> bool:
+        """Tell whether a cache of *frame* is what this one was, as far as that can be told."""
+        other_makers = frame.libraries != self.frame.libraries
+        return self.index_is_whole or other_makers or frame.content == self.frame.content
 
-    def _other(self, source: Source) -> SourceError:
+    def other(self, source: Source) -> SourceError:
+        """Return the error for a source that is not what the cache was built from."""
         return SourceError(
             f"the index of {self.path} is damaged, and {source} holds other pictures by now than"
             " those that it was built from, so that the cache cannot be made whole; build it again"
