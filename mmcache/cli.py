@@ -135,12 +135,8 @@ def _add_verify(commands: Any) -> None:
         metavar="SOURCE",
         help="make what is damaged anew from the folder that it was built from",
     )
-    command.add_argument(
-        "--like", metavar="CACHE", help="pictures that these go with, if the cache was built so"
-    )
     command.add_argument("--workers", type=int, help="how many read at once (default: one a core)")
-    command.add_argument("--json", action="store_true", help="print it as JSON")
-    command.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_look(command)
 
 
 def _add_compare(commands: Any) -> None:
@@ -148,6 +144,10 @@ def _add_compare(commands: Any) -> None:
     command = _command(commands, "compare", does, _compare)
     command.add_argument("cache")
     command.add_argument("source", help="a folder of pictures")
+    _add_look(command)
+
+
+def _add_look(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--like", metavar="CACHE", help="pictures that these go with, if the cache was built so"
     )

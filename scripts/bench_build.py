@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, executor, workers in (("serial", "serial", 1), ("2 threads", "threads", 2))
             for careless, run in (("", _as_it_is), (", careless", _careless))
         }
-        taken = take_turns(builds, 3 * options.rounds, after=lambda: _emptied(work))
+        taken = take_turns(builds, options.rounds, after=lambda: _emptied(work))
         print(_costs(taken), end="\n\n")
         for title, pieces, executor in (
             ("a serial build", PIECES, "serial"),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 import mmcache
+from mmcache import filling, layout
 from mmcache.testing import paint_folder
 
 # A machine that is busy is not a wrong answer.
@@ -39,3 +40,10 @@ def uniform(painted, tmp_path_factory):
     """Its cache in which every picture is 48 x 48."""
     path = tmp_path_factory.mktemp("uniform") / "photos.mmc"
     return mmcache.build(painted, path, size=48, resize="crop", progress=False)
+
+
+@pytest.fixture
+def noted_at_once(monkeypatch):
+    """Let caches of a few pictures have several slabs, and note what is done at once."""
+    monkeypatch.setattr(layout, "SLAB", 1 << 18)
+    monkeypatch.setattr(filling, "_CHECKPOINT", 1)

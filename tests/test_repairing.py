@@ -11,15 +11,11 @@ from PIL import Image
 from stopping import STORES, bytes_of, decoded, names, stopped
 
 import mmcache
-from mmcache import filling, layout, tasks
+from mmcache import tasks
 from mmcache.cli import main
 from mmcache.testing import paint_folder
 
-
-@pytest.fixture(autouse=True)
-def small_slabs(monkeypatch):
-    monkeypatch.setattr(layout, "SLAB", 1 << 18)
-    monkeypatch.setattr(filling, "_CHECKPOINT", 1)
+pytestmark = pytest.mark.usefixtures("noted_at_once")
 
 
 @pytest.fixture(scope="module")

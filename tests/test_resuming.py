@@ -13,7 +13,7 @@ import pytest
 from stopping import STORES, bytes_of, decoded, names, unfinished
 
 import mmcache
-from mmcache import filling, layout, tasks
+from mmcache import tasks
 from mmcache.stores.journal import Journal
 from mmcache.stores.locking import Lock
 from mmcache.stores.publishing import Work, work_path
@@ -25,11 +25,7 @@ def photos(tmp_path_factory):
     return paint_folder(tmp_path_factory.mktemp("source") / "photos", 60, longest=220)
 
 
-@pytest.fixture(autouse=True)
-def small_slabs(monkeypatch):
-    """Let caches of a few pictures have several slabs, and note what is done at once."""
-    monkeypatch.setattr(layout, "SLAB", 1 << 18)
-    monkeypatch.setattr(filling, "_CHECKPOINT", 1)
+pytestmark = pytest.mark.usefixtures("noted_at_once")
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -22,11 +22,7 @@ from mmcache.testing import paint_folder
 EDGE = 96
 
 
-@pytest.fixture(autouse=True)
-def small_slabs(monkeypatch):
-    """Let caches of a few pictures have several slabs, and note what is done at once."""
-    monkeypatch.setattr(layout, "SLAB", 1 << 18)
-    monkeypatch.setattr(filling, "_CHECKPOINT", 1)
+pytestmark = pytest.mark.usefixtures("noted_at_once")
 
 
 @pytest.fixture

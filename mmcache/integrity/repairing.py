@@ -136,10 +136,9 @@ def repair(
     told = verify(cache, workers=workers, progress=progress) if report is None else report
     if told.ok:
         return open_cache(path)
-    _Damaged(path, told)  # which refuses what cannot be repaired before anything is written
     where = destination_of(path)
     with room_for(None, where), Work(where, goes_on=True) as work:
-        damaged = _Damaged(path, told)  # another may have built it anew meanwhile
+        damaged = _Damaged(path, told)  # with the lock: nobody builds it anew from here on
         if like is not None:
             found, _ = going_with(found, damaged.recipe, like)
         with executor_of(executor, number, inherited=work.lock.descriptor) as pool:
