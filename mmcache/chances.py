@@ -42,7 +42,7 @@ def permuted(length: int, seed: int, epoch: int = 0, purpose: int = 0) -> NDArra
 
 
 def uniform(
-    first: int, count: int, each: int, seed: int, epoch: int = 0, purpose: int = 1
+    first: int, count: int, each: int, seed: int, *, epoch: int = 0, purpose: int = 1
 ) -> NDArray[np.float64]:
     """Return *each* numbers from 0 up to 1 for the places *first* to ``first + count - 1``.
 
@@ -52,4 +52,5 @@ def uniform(
     bits = _stream(seed, epoch, purpose)
     bits.advance(first * steps)
     raw = bits.random_raw(count * steps * _WORDS).reshape(count, steps * _WORDS)[:, :each]
-    return (raw >> np.uint64(11)) * 2.0**-53
+    drawn: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
+    return drawn
