@@ -52,5 +52,5 @@ def uniform(
     bits = _stream(seed, epoch, purpose)
     bits.advance(first * steps)
     raw = bits.random_raw(count * steps * _WORDS).reshape(count, steps * _WORDS)[:, :each]
-    drawn: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
+    drawn: NDArray[np.float64] = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return drawn
