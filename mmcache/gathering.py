@@ -6,6 +6,7 @@ while it copies, so that batches are gathered beside a training loop, and by sev
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from mmcache.shaping import Shaping
 
-__all__ = ["Buffer", "Gathered", "Located", "gather", "room_needed"]
+__all__ = ["Buffer", "Gathered", "Located", "gather"]
 
 
 Buffer = np.ndarray[Any, Any] | Callable[[int], np.ndarray[Any, Any]]
@@ -183,14 +184,6 @@ def gather(
     return Gathered(images, sizes, origins, mask, windows, flipped)
 
 
-def room_needed(shape: tuple[int, ...]) -> int:
-    """Return the elements of an array of this shape."""
-    elements = 1
-    for edge in shape:
-        elements *= edge
-    return elements
-
-
 # Where to --------------------------------------------------------------------------------------
 
 
@@ -202,7 +195,7 @@ def _buffer(
     """Return an array of this shape: new, or the beginning of *out*."""
     if out is None:
         return np.empty(shape, dtype)
-    needed = room_needed(shape)
+    needed = math.prod(shape)
     flat = out(needed) if callable(out) else _checked(out, needed, dtype)
     return flat[:needed].reshape(shape)
 
@@ -278,7 +271,7 @@ class _Alike:
 
     def __init__(self, located: Located, images: NDArray[Any]) -> None:
         self.located = located
-        self.rows = images.reshape(len(images), -1)
+        self.rows = images.reshape(len(images), math.prod(images.shape[1:]))
         self.table, self.places = _as_table(located, self.rows.shape[1])
 
     def __call__(self, part: slice) -> None:
@@ -318,7 +311,7 @@ class _Placed:
         self.places = places
         channels = images.shape[3]
         # Rows of elements: the copy's inner loop is then as long as it can be.
-        self.lines = images.reshape(*images.shape[:2], -1)
+        self.lines = images.reshape(*images.shape[:2], images.shape[2] * images.shape[3])
         self.fill: Any = np.tile(np.array(colour, images.dtype), images.shape[2])
         if len(set(colour)) == 1:
             self.fill = colour[0]  # which numpy fills with faster than with a line
