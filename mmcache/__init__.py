@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mmcache.images import apply
     from mmcache.ingest import build, discard, plan
     from mmcache.integrity import Report, repair, verify
+    from mmcache.loading import Loader
     from mmcache.planning import Plan
     from mmcache.recipe import Recipe
     from mmcache.showing import show
@@ -59,6 +60,7 @@ __all__ = [
     "DifferentCacheError",
     "Explanation",
     "Folder",
+    "Loader",
     "MmcacheError",
     "NoSpaceError",
     "Paths",
@@ -103,6 +105,7 @@ _ELSEWHERE = {
     "Comparison": "comparing",
     "Explanation": "explaining",
     "Folder": "sources",
+    "Loader": "loading",
     "Paths": "sources",
     "Placement": "geometry",
     "Plan": "planning",

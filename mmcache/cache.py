@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from mmcache.shaping import Crop, Pad, Position
     from mmcache.stores.frame import Frame
 
-__all__ = ["Cache", "open_cache"]
+__all__ = ["Cache", "free_memory", "open_cache"]
 
 _ROW_BYTES = 32
 # Unsigned, so that a damaged negative number is a huge one, which no slice reaches.
@@ -349,6 +349,11 @@ class Cache:
         return self._files
 
     @property
+    def rows(self) -> Rows:
+        """Which rows of the cache at ``path`` these are: a range, or int64 (n,)."""
+        return self._rows
+
+    @property
     def is_whole(self) -> bool:
         """Whether these are all pictures of the cache at ``path``, in their order."""
         whole = range(self._files.frame.arrays["records"].shape[0])
@@ -468,8 +473,12 @@ class Cache:
         *draws* are the random numbers of each, float64 (n, shaping.draws), and *out* may be a
         callable that gives a flat array for a number of elements.
         """
+        located = self.located(places)
+        numbers = [0] if located.numbers is None else np.unique(located.numbers).tolist()
+        for number in numbers if len(places) else ():
+            self._files.check_segment("pixels", number)
         colour = shaping.colour(self.recipe.background, self.recipe.brightest)  # type: ignore[arg-type]
-        gathered = gather(self.located(places), shaping, draws, colour, out=out, threads=threads)
+        gathered = gather(located, shaping, draws, colour, out=out, threads=threads)
         labels = None
         if "labels" in self._files:
             labels = self._files.array("labels")[_taken(self._rows, places)]
@@ -486,9 +495,9 @@ class Cache:
         )
 
     def located(self, places: NDArray[np.int64]) -> Located:
-        """Return where the pictures at *places* lie, each of them checked; the files are looked at.
+        """Return where the pictures at *places* lie, each of them checked.
 
-        :class:`DamagedCacheError` where one is not inside the pixels, or a file was cut.
+        :class:`DamagedCacheError` where one is not inside the pixels.
         """
         rows = _taken(self._rows, places)
         records = self._files.array("records")[rows]
@@ -512,8 +521,6 @@ class Cache:
             inside &= starts <= ends - lengths
         if not inside.all():
             raise self._damaged(int(places[int(np.argmin(inside))]))
-        for number in [0] if numbers is None else np.unique(numbers).tolist():
-            self._files.check_segment("pixels", number)
         valid = self._valid_boxes(rows)
         edges = None if self._edges is None else Size(*self._edges)
         return Located(self._flats, numbers, starts, heights, widths, self._channels, edges, valid)
@@ -543,7 +550,7 @@ class Cache:
                 " array of them is a copy"
             )
         needed = len(self) * math.prod(shape) * np.dtype(dtype or self.recipe.dtype).itemsize
-        free = _free_memory()
+        free = free_memory()
         try:
             if needed > free:
                 raise MemoryError  # noqa: TRY301  # before the system ends the process for it
@@ -693,7 +700,8 @@ def _evenly(offsets: NDArray[np.int64], step: int) -> bool:
     )
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
+    """Return the bytes of memory that could be had on this machine now."""
     try:
         # What the system would free of its file pages counts too, and only here is it told.
         told = Path("/proc/meminfo").read_text("ascii").split("MemAvailable:")[1]

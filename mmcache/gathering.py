@@ -19,6 +19,7 @@ import numpy as np
 
 from mmcache.errors import SettingError
 from mmcache.geometry import Size
+from mmcache.workers import worker_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +175,11 @@ def gather(
         images = _buffer(out, (len(located), *room, located.channels), located.dtype)
         if size is not None:
             places = np.zeros((len(located), 2), np.int64)
-            _in_parts(len(located), threads or _CORES, _Resampled(located, cut, images, shaping))
+            _in_parts(
+                len(located),
+                threads or worker_count(None),
+                _Resampled(located, cut, images, shaping),
+            )
         else:
             places = shaping.places(heights, widths, room)
             work = _work(located, cut, images, places, colour)
@@ -412,7 +417,6 @@ class _Resampled:
 # Sharing the work --------------------------------------------------------------------------------
 
 
-_CORES = os.cpu_count() or 1
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
 

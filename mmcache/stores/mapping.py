@@ -70,6 +70,10 @@ class Mapping:
         flat = self.segments(name)[0] if one.segments else np.empty(0, one.dtype)
         return flat.reshape(one.shape)
 
+    def paths(self, name: str) -> list[Path]:
+        """Return the files that array *name* lies in, a segment each."""
+        return [file_of(self.path, one.file) for one in self.frame.arrays[name].segments]
+
     @contextlib.contextmanager
     def reopened(self, name: str) -> Iterator[int | None]:
         """Open the mapped file *name* once more; None where another one has its name by now.
