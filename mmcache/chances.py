@@ -54,6 +54,8 @@ def uniform(
 
     A place has the same numbers whatever is asked for beside it: float64 (count, each).
     """
+    if not each:
+        return np.empty((count, 0))
     steps = -(-each // _WORDS)
     bits = _stream(seed, epoch, purpose)
     bits.advance(first * steps)

@@ -76,7 +76,8 @@ class Loader:
     drop_last : bool
         Whether to leave out a last batch that is not full.
     prefetch : int
-        How many batches are gathered ahead; 0 gathers each when it is asked for, in this thread.
+        How many batches are gathered ahead, at least one a thread; 0 gathers each when it is asked
+        for, in this thread.
     threads : int, optional
         How many batches are gathered at once. By default one, which is as fast as memory; with
         ``crop="random_resized"`` one a core.
@@ -155,6 +156,8 @@ class Loader:
         self._prefetch = _whole("prefetch", prefetch, 0)
         many = worker_count(None) if self._shaping.resized else 1
         self._threads = many if threads is None else _whole("threads", threads, 1)
+        if self._prefetch:  # each thread gathers a batch of its own
+            self._prefetch = max(self._prefetch, self._threads)
         self._order = Order(
             length=len(cache),
             shuffle=shuffle,

@@ -355,7 +355,7 @@ def test_one_array_larger_than_memory_is_refused_with_a_sentence(uniform, monkey
         np.asarray(uniform[[2, 1, 3]])
 
 
-def testfree_memory_counts_what_the_system_would_free_of_its_file_pages():
+def test_free_memory_counts_what_the_system_would_free_of_its_file_pages():
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         pytest.skip("the system has no /proc/meminfo")
