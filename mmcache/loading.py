@@ -449,6 +449,9 @@ class _Ring:
         self._buffers: deque[NDArray[Any]] = deque()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Ring, (self._dtype, self._most)  # another process has buffers of its own
+
     def room(self, elements: int) -> NDArray[Any]:
         """Return a flat buffer of at least so many elements."""
         with self._lock:
