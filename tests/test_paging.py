@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def is_cached(path, offset):
 def mapped_bytes(path):
     """Return how much of a file's mapping is in this process, as the system tells it."""
     inside, total = False, 0
-    with open("/proc/self/smaps", encoding="utf-8", errors="replace") as lines:
+    with Path("/proc/self/smaps").open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if "-" in line.split(" ")[0]:
                 inside = line.rstrip().endswith(str(path))
