@@ -457,26 +457,29 @@ class Cache:
         places = np.asarray(self._chosen(rows), np.int64)
         given = entropy() if seed is None else check_seed("seed", seed)
         draws = uniform(0, len(places), shaping.draws, given)
-        return self.gathered(places, shaping, draws, out=out, threads=threads)
+        located = self.located(places)
+        return self.gathered(places, shaping, draws, located, out=out, threads=threads)
 
     def gathered(
         self,
         places: NDArray[np.int64],
         shaping: Shaping,
         draws: NDArray[np.float64],
+        located: Located,
         *,
         out: Buffer | None = None,
         threads: int | None = None,
     ) -> Batch:
         """Gather the pictures at *places*, none of them negative, as :func:`mmcache.Loader` does.
 
-        *draws* are the random numbers of each, float64 (n, shaping.draws), and *out* may be a
-        callable that gives a flat array for a number of elements.
+        *draws* are the random numbers of each, float64 (n, shaping.draws); *located* is where they
+        lie, in the files or copied from there; *out* may be a callable that gives a flat array for
+        a number of elements.
         """
-        located = self.located(places)
-        numbers = [0] if located.numbers is None else np.unique(located.numbers).tolist()
-        for number in numbers if len(places) else ():
-            self._files.check_segment("pixels", number)
+        if located.segments is self._flats and len(located):
+            several = located.numbers is not None
+            for number in np.unique(located.numbers).tolist() if several else [0]:
+                self._files.check_segment("pixels", number)
         colour = shaping.colour(self.recipe.background, self.recipe.brightest)  # type: ignore[arg-type]
         gathered = gather(located, shaping, draws, colour, out=out, threads=threads)
         labels = None

@@ -17,7 +17,7 @@ from mmcache.cache import free_memory
 from mmcache.chances import check_seed, uniform
 from mmcache.errors import DifferentCacheError, SettingError
 from mmcache.orders import MIXED, Order, Remainder, Shuffle, mixture, share
-from mmcache.paging import Pages, can_tell
+from mmcache.paging import Pages
 from mmcache.shaping import Shaping
 from mmcache.workers import worker_count
 
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from mmcache.batches import Batch
     from mmcache.bucketing import Buckets
     from mmcache.cache import Cache
+    from mmcache.gathering import Located
     from mmcache.recipe import Resample
     from mmcache.shaping import Crop, Pad, Position
 
 __all__ = ["Loader"]
 
 _AHEAD = 2  # batches that the system is asked to read before they are gathered
+_COLD = 16  # batches that are asked for without a look, after one was not in memory
 _BLOCK_BYTES = 2 << 20  # of a block of neighbours, so that a disk reads some at a stretch
 
 
@@ -317,11 +319,11 @@ class Loader:
             crop = shape if self._shaping.crop is None else self._shaping.crop
             yield _Step(rows, first, replace(self._shaping, pad=shape, crop=crop), rows)
 
-    def _gathered(self, step: _Step, epoch: int) -> Batch:
+    def _gathered(self, step: _Step, epoch: int, located: Located) -> Batch:
         """Gather a batch; its pictures have the same random numbers whatever comes beside them."""
         shaping, seed = step.shaping, self._order.seed
         draws = uniform(step.first, len(step.places), shaping.draws, seed, epoch=epoch)
-        return self.cache.gathered(step.places, shaping, draws, out=self._room, threads=1)
+        return self.cache.gathered(step.places, shaping, draws, located, out=self._room, threads=1)
 
 
 class _Groups:
@@ -416,24 +418,32 @@ class _Gather:
     def __init__(self, loader: Loader, epoch: int) -> None:
         self._loader = loader
         self._epoch = epoch
-        cache = loader.cache
-        self._pages = Pages(cache.files.segments("pixels"))
-        self._can_tell = all(can_tell(path) for path in cache.files.paths("pixels"))
+        self._cache = cache = loader.cache
+        self._pages = Pages(cache.files)
         frame = cache.files.frame
-        share_of_all = len(cache) / frame.arrays["records"].shape[0]
-        # What does not fit into memory is let go of, so that other things need not go instead.
-        self._streams = frame.counts["pixel_bytes"] * share_of_all > free_memory() / 2
+        part = len(cache) / frame.arrays["records"].shape[0]
+        # What does not fit into memory is read past the mapping, which would fill up with it.
+        self._streams = frame.counts["pixel_bytes"] * part > _memory_for_pages()
+        self._scratch = _Ring(cache.recipe.dtype, loader._threads)  # noqa: SLF001
+        self._cold = 0  # batches that are not looked at any more before they are asked for
 
     def __call__(self, step: _Step, wanted: list[NDArray[np.int64]]) -> Batch:
-        cache = self._loader.cache
         for rows in wanted:
-            located = cache.located(rows)
-            if not (self._can_tell and self._pages.are_there(located)):
-                self._pages.want(located)
-        batch = self._loader._gathered(step, self._epoch)  # noqa: SLF001
-        if self._streams:
-            self._pages.let_go(cache.located(step.places))
+            self._ask_for(self._cache.located(rows))
+        located = self._cache.located(step.places)
+        if not self._streams:
+            return self._loader._gathered(step, self._epoch, located)  # noqa: SLF001
+        read = self._pages.read(located, self._scratch.room(int(located.lengths.sum())))
+        batch = self._loader._gathered(step, self._epoch, read)  # noqa: SLF001
+        self._pages.done_with(located)
         return batch
+
+    def _ask_for(self, located: Located) -> None:
+        """Have the system read what comes, unless it is in memory."""
+        if self._streams or self._cold or not self._pages.are_there(located):
+            self._pages.want(located)
+            # A look at a few may miss what is missing, once something is.
+            self._cold = self._cold - 1 if self._cold else _COLD
 
 
 class _Ring:
@@ -468,6 +478,11 @@ class _Ring:
             if len(self._buffers) > self._most:
                 self._buffers.popleft()  # somebody keeps it: it is theirs
             return made
+
+
+def _memory_for_pages() -> float:
+    """Return how many bytes of files this process may leave in memory."""
+    return min(free_memory(), machine_memory()) / 2
 
 
 def _referrers(buffers: deque[NDArray[Any]], place: int) -> int:

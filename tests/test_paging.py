@@ -109,35 +109,40 @@ def test_what_is_let_go_leaves_the_process_and_can_be_read_again(mapped):
     assert array[: 32 << 20].sum(dtype=np.int64) == expected
 
 
-@given(st.lists(st.tuples(st.integers(0, (1 << 20) - 1), st.integers(1, 50_000)), max_size=30))
-def test_stretches_are_whole_pages_that_hold_every_record_and_lie_apart(records):
-    array = np.zeros(2 << 20, np.uint8)
-    records = [(start, length) for start, length in records if start + length <= array.size]
-    pages = Pages([array])
-    address = array.ctypes.data
-    where = located(array, [start for start, _ in records], [length for _, length in records])
-    stretches = pages._stretches(where)
-    covered = np.zeros(array.size + (2 << 16), bool)
-    for start, length in stretches:
-        assert start % os.sysconf("SC_PAGE_SIZE") == 0
-        low = max(0, start - address)
-        covered[low : max(0, start - address + length)] = True
-    assert all(covered[start : start + length].all() for start, length in records)
-    ends = [start + length for start, length in stretches]
-    assert all(end < start for end, (start, _) in zip(ends, stretches[1:], strict=False))
-
-
-def test_records_of_several_files_are_told_each_to_its_own():
-    files = [np.zeros(100_000, np.uint8), np.zeros(100_000, np.uint8)]
-    where = Located(
-        files, np.array([1, 0]), np.array([10, 20]), np.array([1, 1]), np.array([5, 6]), 1, None,
-        None,
-    )  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, (1 << 18) - 1), st.integers(1, 50_000)),
+        max_size=30,
+    ),
+    st.sampled_from([0, 1 << 16]),
+)
+def test_stretches_hold_every_record_and_nothing_outside_its_own_file(records, margin):
+    # Three files whose mappings lie side by side, as the system likes to lay them, and what is
+    # between and behind them is somebody else's.
     page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-    low, high = Pages(files)._ends(where)
-    assert low.tolist() == [files[1].ctypes.data + 10, files[0].ctypes.data + 20]
-    assert (high - low).tolist() == [5, 6]
-    assert all(start % page == 0 for start, _ in Pages(files)._stretches(where))
+    memory = np.zeros(3 << 19, np.uint8)
+    first = -memory.ctypes.data % page
+    bounds = [(first, 1 << 18), (first + (1 << 18), 200_000), (first + (3 << 18), 1 << 18)]
+    files = [memory[start : start + length] for start, length in bounds]
+    records = [one for one in records if one[1] + one[2] <= files[one[0]].size]
+    numbers, starts, lengths = (
+        np.array([one[column] for one in records], np.int64) for column in range(3)
+    )
+    ones = np.ones(len(records), np.int64)
+    where = Located(files, numbers, starts, ones, lengths, 1, None, None)
+    covered = np.zeros(memory.size, bool)
+    last = 0
+    for start, length in Pages(files)._stretches(where, margin):
+        place = start - memory.ctypes.data
+        assert start % page == 0
+        assert place >= last  # in order, none over another
+        last = place + length
+        inside = [a <= place and last <= a + size for a, size in bounds]
+        assert any(inside)
+        covered[place:last] = True
+    for number, start, length in records:
+        place = bounds[number][0] + start
+        assert covered[place : place + length].all()
 
 
 def test_a_system_that_cannot_be_told_reads_as_well(uniform, monkeypatch):
