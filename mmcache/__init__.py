@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mmcache.recipe import Recipe
     from mmcache.showing import show
     from mmcache.sources import Folder, Paths, Source
+    from mmcache.splitting import split
 
 __all__ = [
     "Batch",
@@ -93,6 +94,7 @@ __all__ = [
     "plan",
     "repair",
     "show",
+    "split",
     "verify",
 ]
 
@@ -124,6 +126,7 @@ _ELSEWHERE = {
     "plan": "ingest",
     "repair": "integrity",
     "show": "showing",
+    "split": "splitting",
     "verify": "integrity",
 }
 

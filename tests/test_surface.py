@@ -111,7 +111,7 @@ def test_everything_public_says_what_it_is(name):
 def test_every_word_of_a_signature_stands_in_its_docstring():
     for function in (
         mmcache.build, mmcache.plan, mmcache.apply, mmcache.show, mmcache.explain, mmcache.verify,
-        mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard,
+        mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard, mmcache.split,
     ):  # fmt: skip
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (function.__name__, parameter)
