@@ -98,10 +98,10 @@ def _borders(fractions: Any) -> list[Fraction]:
     except (TypeError, ValueError) as error:
         raise SettingError(f"fractions={fractions!r}: say 0.9, or as (0.8, 0.1, 0.1)") from error
     borders = [sum(shares[: end + 1], Fraction()) for end in range(len(shares))]
-    if not shares or min(shares) <= 0 or borders[-1] > 1 + _SLACK or (lone and shares[0] >= 1):
+    if not shares or min(shares) <= 0 or borders[-1] > 1 + _SLACK:
         raise SettingError(
             f"fractions={fractions!r} are no shares of a whole: each is more than 0, and together"
-            " they are at most 1; a number alone is less, for the rest to have something"
+            " they are at most 1"
         )
     if lone:
         borders.append(Fraction(1))

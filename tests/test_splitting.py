@@ -178,7 +178,25 @@ def test_a_number_alone_means_it_and_the_rest(uniform):
 
 
 def test_three_thirds_are_a_whole(uniform):
-    assert sum(map(len, mmcache.split(uniform, (1 / 3, 1 / 3, 1 / 3)))) == len(uniform)
+    thirds = (1 / 3, 1 / 3, 1 / 3)
+    assert sum(thirds) != 1 or sum(map(Fraction, thirds)) != 1
+    assert splitting._borders(thirds)[-1] == 1
+    assert sum(map(len, mmcache.split(uniform, thirds))) == len(uniform)
+
+
+@pytest.mark.parametrize(("share", "pictures", "first"), [(0.1, 15, 1), (0.55, 10, 5), (0.7, 5, 3)])
+def test_a_picture_whose_middle_lies_on_a_border_as_written_goes_to_the_later_part(
+    share, pictures, first
+):
+    cache = Listed(map(str, range(pictures)))
+    assert [len(part) for part in mmcache.split(cache, share)] == [first, pictures - first]
+
+
+def test_a_hash_on_a_border_goes_to_the_later_part():
+    hashes = np.array([0, 2**63 - 1, 2**63, 2**64 - 1], np.uint64)
+    halves = [Fraction(1, 2), Fraction(1)]
+    assert splitting._sides_by_hash(hashes, halves).tolist() == [0, 0, 1, 1]
+    assert splitting._sides_by_hash(hashes, halves[:1]).tolist() == [0, 0, 1, 1]
 
 
 def test_another_seed_is_another_split_and_the_same_one_the_same(ragged):
