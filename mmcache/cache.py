@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from mmcache.shaping import Crop, Pad, Position
     from mmcache.stores.frame import Frame
 
-__all__ = ["Cache", "free_memory", "open_cache"]
+__all__ = ["Cache", "open_cache"]
 
 _ROW_BYTES = 32
 # Unsigned, so that a damaged negative number is a huge one, which no slice reaches.
