@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         DamagedCacheError,
         DestinationError,
         DifferentCacheError,
+        MissingLibraryError,
         MmcacheError,
         NoSpaceError,
         PictureError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mmcache.recipe import Recipe
     from mmcache.showing import show
     from mmcache.sources import Folder, Paths, Source
+    from mmcache.splitting import split
 
 __all__ = [
     "Batch",
@@ -61,6 +63,7 @@ __all__ = [
     "Explanation",
     "Folder",
     "Loader",
+    "MissingLibraryError",
     "MmcacheError",
     "NoSpaceError",
     "Paths",
@@ -93,6 +96,7 @@ __all__ = [
     "plan",
     "repair",
     "show",
+    "split",
     "verify",
 ]
 
@@ -124,6 +128,7 @@ _ELSEWHERE = {
     "plan": "ingest",
     "repair": "integrity",
     "show": "showing",
+    "split": "splitting",
     "verify": "integrity",
 }
 

@@ -27,6 +27,7 @@ from mmcache.facts import Facts, counted, human_bytes
 from mmcache.gathering import Located, gather
 from mmcache.geometry import Placement, Size
 from mmcache.layout import CHUNK, SLAB, elements
+from mmcache.memory import MemoryReport, free_memory, process_memory
 from mmcache.recipe import Recipe
 from mmcache.records import (
     COLUMNS,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from mmcache.shaping import Crop, Pad, Position
     from mmcache.stores.frame import Frame
 
-__all__ = ["Cache", "free_memory", "open_cache"]
+__all__ = ["Cache", "open_cache"]
 
 _ROW_BYTES = 32
 # Unsigned, so that a damaged negative number is a huge one, which no slice reaches.
@@ -64,6 +65,9 @@ _EDGE = 1 << 24  # pixels, far beyond any record's edge
 # Asking the system for a file's size costs more than making a view. A file cannot be cut and its
 # view be touched in less time than this, but by the race that remains in any case.
 _LOOK_AGAIN = 10e-6  # seconds
+
+# How long the repr may look for what is in memory of its files: a person does not notice.
+_LOOK_FOR = 5e-3  # seconds
 
 # A new generation may take the place between the frame and the files: a mixture is no cache.
 _LOOKS = 100
@@ -639,6 +643,7 @@ class Cache:
             title += f" in {counted(len(self.classes), 'class', 'classes')}"
         if failed := len(self.failures):
             rows.append(("failures", f"{failed:,}, named in cache.failures"))
+        rows += self._memory().rows()
         return Facts(title=f"Cache of {title}", rows=rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -653,7 +658,19 @@ class Cache:
             "failures": len(self.failures),
             "libraries": self._files.frame.libraries,
             "fingerprint": self.fingerprint,
+            "memory": self._memory().to_json() | {"resident": self._files.resident()},
         }
+
+    def _memory(self) -> MemoryReport:
+        """Return whose the memory is that this cache takes."""
+        own = [self._rows, *(self._sorted or ())]
+        return MemoryReport(
+            own=sum(array.nbytes for array in own if isinstance(array, np.ndarray)),
+            files=self._files.nbytes,
+            looked=self._files.looked(_LOOK_FOR),
+            lasting=self._files.in_memory_alone(),
+            process=process_memory(),
+        )
 
     def __repr__(self) -> str:
         return self.facts().to_text()
@@ -701,20 +718,6 @@ def _evenly(offsets: NDArray[np.int64], step: int) -> bool:
         bool((np.diff(offsets[start : start + part + 1]) == step).all())
         for start in range(0, len(offsets), part)
     )
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that could be had on this machine now."""
-    try:
-        # What the system would free of its file pages counts too, and only here is it told.
-        told = Path("/proc/meminfo").read_text("ascii").split("MemAvailable:")[1]
-        return int(told.split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 62  # not told here: let the allocation speak
 
 
 def _open_again(path: str, fingerprint: str, rows: Rows | None) -> Cache:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import google_crc32c
 import numpy as np
 
-from mmcache.cache import free_memory
 from mmcache.chances import check_seed, uniform
 from mmcache.errors import DifferentCacheError, SettingError
+from mmcache.memory import free_memory
 from mmcache.orders import MIXED, Order, Remainder, Shuffle, mixture, share
 from mmcache.paging import Pages
 from mmcache.shaping import Shaping

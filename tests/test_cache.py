@@ -27,8 +27,8 @@ from mmcache import (
     ShapesDifferError,
     UnknownKeyError,
 )
-from mmcache.cache import free_memory
 from mmcache.geometry import Size
+from mmcache.memory import free_memory
 from mmcache.recipe import Recipe
 from mmcache.stores.frame import read_frame
 from mmcache.testing import paint
