@@ -481,8 +481,8 @@ class Cache:
         a number of elements.
         """
         if located.segments is self._flats and len(located):
-            several = located.numbers is not None
-            for number in np.unique(located.numbers).tolist() if several else [0]:
+            numbers = located.numbers
+            for number in [0] if numbers is None else np.unique(numbers).tolist():
                 self._files.check_segment("pixels", number)
         colour = shaping.colour(self.recipe.background, self.recipe.brightest)  # type: ignore[arg-type]
         gathered = gather(located, shaping, draws, colour, out=out, threads=threads)

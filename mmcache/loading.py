@@ -15,7 +15,7 @@ import numpy as np
 
 from mmcache.chances import check_seed, uniform
 from mmcache.errors import DifferentCacheError, SettingError
-from mmcache.memory import free_memory
+from mmcache.memory import free_memory, machine_memory
 from mmcache.orders import MIXED, Order, Remainder, Shuffle, mixture, share
 from mmcache.paging import Pages
 from mmcache.shaping import Shaping

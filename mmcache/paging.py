@@ -28,6 +28,7 @@ __all__ = ["Pages"]
 
 _PAGE = mmap.PAGESIZE
 _NEAR = 64 << 10  # bytes; parts that are nearer than this are asked for as one
+_FAR = 1 << 48  # bytes; no file is longer
 _SAMPLE = 16  # records that are looked at to tell whether a batch is in memory
 # Linux has these; elsewhere the system is told nothing.
 _WANTED, _DONE, _SCATTERED = (
@@ -90,7 +91,9 @@ class Pages:
         numbers, low, high = self._ends(located)
         order = np.lexsort((low, numbers))
         numbers, low, high = numbers[order], low[order], high[order]
-        # Records may come twice, and none overlaps another one.
+        # Records may come twice, or lie in one that came already.
+        far = numbers * _FAR
+        high = np.maximum.accumulate(high + far) - far
         apart = (numbers[1:] != numbers[:-1]) | (low[1:] > high[:-1] + _NEAR)
         first, last = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
         starts = low[first]
@@ -135,7 +138,7 @@ class Pages:
         numbers, low, high = self._ends(located)
         ends = np.cumsum(located.lengths)
         starts = ends - located.lengths
-        target = memoryview(room).cast("B")
+        target = memoryview(room.data).cast("B")
         item = located.dtype.itemsize
         for number, offset, stop, start, view in zip(
             numbers.tolist(), low.tolist(), high.tolist(), (starts * item).tolist(), located.flat(),
@@ -145,7 +148,7 @@ class Pages:
             descriptor = self._descriptor(number)
             if descriptor is None or os.preadv(descriptor, [part], offset) < len(part):
                 self._files.check_segment("pixels", number)
-                part[:] = memoryview(view).cast("B")  # what the mapping still has
+                part[:] = memoryview(view.data).cast("B")  # what the mapping still has
         return Located(
             [room], None, starts, located.heights, located.widths, located.channels, located.edges,
             located.valid,

@@ -480,14 +480,30 @@ def test_blocks_are_asked_for_as_they_lie_one_group_ahead(even, monkeypatch):
     assert [start for located in told for start in located.starts.tolist()] == rows
 
 
-def test_a_cache_larger_than_memory_is_let_go_of_when_it_was_read(even, monkeypatch):
-    gone = []
-    monkeypatch.setattr(loading.Pages, "let_go", lambda _, located: gone.append(len(located)))
-    list(Loader(even, 7))
-    assert gone == []
+@pytest.mark.parametrize("shape", [{}, RANDOM, {"pad": 40, "flip": True}])
+@pytest.mark.parametrize("kind", ["ragged", "even"])
+def test_a_cache_larger_than_memory_gives_the_same_past_the_mapping(many, kind, shape, monkeypatch):
+    cache = many[kind]
+    expected = copied(Loader(cache, 7, shuffle=True, seed=2, **shape))
+    told = []
+    real = loading.Pages.read
+    monkeypatch.setattr(
+        loading.Pages, "read", lambda *args: told.append(len(args[1])) or real(*args)
+    )
     monkeypatch.setattr(loading, "free_memory", lambda: 1000)
-    list(Loader(even, 7))
-    assert sum(gone) == 60
+    for threads in (1, 3):
+        made = copied(Loader(cache, 7, shuffle=True, seed=2, threads=threads, **shape))
+        assert all(np.array_equal(a, b) for a, b in zip(made, expected, strict=True))
+    assert sum(told) == 120
+
+
+def test_a_cache_that_was_replaced_is_read_from_its_mapping(painted, tmp_path, monkeypatch):
+    path = tmp_path / "photos.mmc"
+    old = mmcache.build(painted, path, size=32, progress=False)
+    expected = copied(Loader(old, 5))
+    mmcache.build(painted, path, size=16, exist="overwrite", progress=False)
+    monkeypatch.setattr(loading, "free_memory", lambda: 1000)
+    assert all(np.array_equal(a, b) for a, b in zip(copied(Loader(old, 5)), expected, strict=True))
 
 
 def test_mixture_is_1_for_a_full_shuffle_and_falls_with_the_blocks(even):
