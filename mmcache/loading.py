@@ -388,12 +388,12 @@ class _Epoch:
         self._upcoming.extend(coming)
         if not self._upcoming:
             return False
-        step, wanted = self._upcoming.popleft(), [one.wanted for one in coming]
+        step = self._upcoming.popleft()
         if self._pool is not None:
-            self._gathering.append(self._pool.submit(self._gather, step, wanted))
+            self._gathering.append(self._pool.submit(self._gather, step, coming))
         else:
             done: Future[Batch] = Future()
-            done.set_result(self._gather(step, wanted))
+            done.set_result(self._gather(step, coming))
             self._gathering.append(done)
         return True
 
@@ -423,12 +423,17 @@ class _Gather:
         frame = cache.files.frame
         part = len(cache) / frame.arrays["records"].shape[0]
         # What does not fit into memory is read past the mapping, which would fill up with it.
-        self._streams = frame.counts["pixel_bytes"] * part > _memory_for_pages()
+        memory = min(free_memory(), machine_memory()) / 2
+        self._streams = frame.counts["pixel_bytes"] * part > memory
+        order = loader._order  # noqa: SLF001
+        group = order.block * order.mixed * frame.counts["pixel_bytes"] / len(cache)
+        self._in_groups = order.shuffle == "blocks" and group < memory / 4
         self._scratch = _Ring(cache.recipe.dtype, loader._threads)  # noqa: SLF001
         self._cold = 0  # batches that are not looked at any more before they are asked for
 
-    def __call__(self, step: _Step, wanted: list[NDArray[np.int64]]) -> Batch:
-        for rows in wanted:
+    def __call__(self, step: _Step, coming: list[_Step]) -> Batch:
+        for one in coming:
+            rows = one.wanted if self._in_groups else one.places
             self._ask_for(self._cache.located(rows))
         located = self._cache.located(step.places)
         if not self._streams:
@@ -478,11 +483,6 @@ class _Ring:
             if len(self._buffers) > self._most:
                 self._buffers.popleft()  # somebody keeps it: it is theirs
             return made
-
-
-def _memory_for_pages() -> float:
-    """Return how many bytes of files this process may leave in memory."""
-    return min(free_memory(), machine_memory()) / 2
 
 
 def _referrers(buffers: deque[NDArray[Any]], place: int) -> int:

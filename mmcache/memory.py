@@ -13,7 +13,7 @@ import mmap
 import os
 import re
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +43,8 @@ _STATUS = Path("/proc/self/status")
 _SMAPS = Path("/proc/self/smaps")
 _MEMINFO = Path("/proc/meminfo")
 _MOUNTS = Path("/proc/self/mountinfo")
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GROUPS = Path("/sys/fs/cgroup")
+_MY_GROUPS = Path("/proc/self/cgroup")
 _AREA = re.compile("([0-9a-f]+)-([0-9a-f]+) ")  # where one begins and ends, at the front of a line
 _UNKNOWN = 1 << 62  # bytes; of what the system does not tell, there is no end
 _NOT_READ = (OSError, ValueError, KeyError, IndexError)  # no such file, or it says something else
@@ -77,12 +78,31 @@ def machine_memory() -> int:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         there = _UNKNOWN
-    for group in _CGROUPS:
+    for limit in _limits():
         try:
-            there = min(there, int(Path(group).read_text("ascii")))
+            there = min(there, int(limit.read_text("ascii")))
         except (OSError, ValueError):  # no such group, or no limit in it
             continue
     return there
+
+
+def _limits() -> Iterator[Path]:
+    """Yield the files that may tell a limit of this process: of its groups and those above them.
+
+    See the manual page cgroups(7). A container sees its own group as the root.
+    """
+    root = _GROUPS / "memory.max", _GROUPS / "memory" / "memory.limit_in_bytes"
+    yield from root
+    try:
+        lines = _MY_GROUPS.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, name = line.split(":", 2)
+        for file in root:
+            if kinds == ("memory" if file is root[1] else ""):
+                path = PurePosixPath(name.lstrip("/"))
+                yield from (file.parent / one / file.name for one in (path, *path.parents[:-1]))
 
 
 class ProcessMemory(NamedTuple):

@@ -28,6 +28,7 @@ __all__ = ["Pages"]
 
 _PAGE = mmap.PAGESIZE
 _NEAR = 64 << 10  # bytes; parts that are nearer than this are asked for as one
+_AT_ONCE = 256 << 10  # bytes; of a longer part the system may read the beginning alone
 _FAR = 1 << 48  # bytes; no file is longer
 _SAMPLE = 16  # records that are looked at to tell whether a batch is in memory
 # Linux has these; elsewhere the system is told nothing.
@@ -81,8 +82,11 @@ class Pages:
         if what is None:
             return
         for number, start, length in self._stretches(located):
-            if (descriptor := self._descriptor(number)) is not None:
-                os.posix_fadvise(descriptor, start, length, what)
+            if (descriptor := self._descriptor(number)) is None:
+                continue
+            for place in range(start, start + length, _AT_ONCE):
+                part = min(_AT_ONCE, start + length - place)
+                os.posix_fadvise(descriptor, place, part, what)
 
     def _stretches(self, located: Located) -> list[list[int]]:
         """Return segments, offsets in their files and lengths, of parts that lie apart."""

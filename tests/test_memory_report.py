@@ -350,3 +350,27 @@ def test_the_repr_of_a_sparse_cache_of_200_gb_is_quick(uniform, tmp_path, monkey
     assert min(took) < 0.010
     assert ("about " in text) == (way == "mincore")
     assert cache._memory().looked.cached < 1000 * MB
+
+
+def test_the_memory_of_a_group_of_processes_counts_and_of_those_above_it(tmp_path, monkeypatch):
+    root, mine = tmp_path / "groups", tmp_path / "mine"
+    monkeypatch.setattr(memory, "_GROUPS", root)
+    monkeypatch.setattr(memory, "_MY_GROUPS", mine)
+    (root / "memory" / "jobs" / "one").mkdir(parents=True)
+    (root / "user" / "app").mkdir(parents=True)
+    alone = memory.machine_memory()
+    mine.write_text("3:cpu,cpuacct:/x\n4:memory:/jobs/one\n0::/user/app\n")
+    assert memory.machine_memory() == alone
+    for file, limit in (
+        (root / "memory" / "memory.limit_in_bytes", 9 << 20),
+        (root / "memory" / "jobs" / "memory.limit_in_bytes", 8 << 20),
+        (root / "memory" / "jobs" / "one" / "memory.limit_in_bytes", 7 << 20),
+        (root / "user" / "memory.max", 6 << 20),
+        (root / "user" / "app" / "memory.max", 5 << 20),
+        (root / "memory.max", 4 << 20),
+    ):
+        file.write_text(f"{limit}\n")
+        assert memory.machine_memory() == limit
+    mine.write_text("4:memory:/jobs/another\n")
+    (root / "memory.max").write_text("max\n")
+    assert memory.machine_memory() == 8 << 20
