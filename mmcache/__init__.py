@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmcache.batches import Batch
+    from mmcache.bucketing import Buckets, buckets
     from mmcache.cache import Cache
     from mmcache.cache import open_cache as open  # noqa: A004  # mmcache.open is its name
     from mmcache.comparing import Comparison, compare
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         SelectionError,
         SettingError,
         ShapesDifferError,
+        SmallBucketWarning,
         SourceError,
         SourceNotFoundError,
         TooManyFailuresError,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Buckets",
     "BusyError",
     "Cache",
     "CacheNotFoundError",
@@ -73,6 +76,7 @@ __all__ = [
     "SettingError",
     "ShapesDifferError",
     "Size",
+    "SmallBucketWarning",
     "Source",
     "SourceError",
     "SourceNotFoundError",
@@ -81,6 +85,7 @@ __all__ = [
     "UnknownKeyError",
     "WorkerError",
     "apply",
+    "buckets",
     "build",
     "compare",
     "convert",
@@ -99,6 +104,7 @@ __version__ = "0.1.0"
 # Loaded by name when asked for, so that `import mmcache` costs nothing.
 _ELSEWHERE = {
     "Batch": "batches",
+    "Buckets": "bucketing",
     "Cache": "cache",
     "Comparison": "comparing",
     "Explanation": "explaining",
@@ -111,6 +117,7 @@ _ELSEWHERE = {
     "Size": "geometry",
     "Source": "sources",
     "apply": "images",
+    "buckets": "bucketing",
     "build": "ingest",
     "compare": "comparing",
     "convert": "copying",
