@@ -132,15 +132,23 @@ class Buckets:
         Returns
         -------
         list of int64 (n,)
+            As many arrays as there are batches.
 
         Warns
         -----
         SmallBucketWarning
             Where *drop_last* leaves out a bucket as a whole.
         """
-        seed, epoch = check_seed("seed", seed), check_seed("epoch", epoch)
         if drop_last:
             self._warn_of_small()
+        return self._batches(
+            check_seed("seed", seed), check_seed("epoch", epoch),
+            shuffle=shuffle, drop_last=drop_last,
+        )  # fmt: skip
+
+    def _batches(
+        self, seed: int, epoch: int, *, shuffle: bool, drop_last: bool
+    ) -> list[NDArray[np.int64]]:
         ordered = permuted(len(self.which), seed, epoch) if shuffle else np.arange(len(self.which))
         # A number of few bits is sorted by counting, in linear time.
         numbers = self.which[ordered].astype(np.min_scalar_type(len(self)))
@@ -168,7 +176,8 @@ class Buckets:
         """Return how many batches each bucket has."""
         return (self.counts if drop_last else self.counts + self.batch_size - 1) // self.batch_size
 
-    def _warn_of_small(self) -> None:
+    def _warn_of_small(self, stacklevel: int = 3) -> None:
+        """Warn of buckets that dropping leaves out as a whole, whoever is so far up the stack."""
         if len(small := self.small):
             warnings.warn(
                 f"{counted(len(small), 'bucket')} of {len(self)} never fill a batch of"
@@ -176,7 +185,7 @@ class Buckets:
                 f" {counted(int(self.counts[small].sum()), 'row')} of"
                 f" {len(self.which):,} that they have: ask for fewer buckets, or a smaller batch",
                 SmallBucketWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
     def sampler(
@@ -312,6 +321,8 @@ class BucketSampler:
         self._shuffle = shuffle
         self._seed = check_seed("seed", seed)
         self._drop_last = drop_last
+        if drop_last:
+            buckets._warn_of_small(stacklevel=4)  # noqa: SLF001  # its own
         self._world_size = _whole("world_size", world_size, 1)
         self._rank = _whole("rank", rank, 0)
         if self._rank >= self._world_size:
@@ -328,13 +339,14 @@ class BucketSampler:
         self.epoch = check_seed("epoch", epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self.buckets.batches(
-            shuffle=self._shuffle, seed=self._seed, epoch=self.epoch, drop_last=self._drop_last
+        # Not before the first batch is asked for: a DataLoader with workers asks twice for an
+        # iterator, and uses the second.
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        batches = self.buckets._batches(  # noqa: SLF001  # its own
+            self._seed, epoch, shuffle=self._shuffle, drop_last=self._drop_last
         )
-        self.epoch += 1
-        turns = range(len(self))
-        places = ((turn * self._world_size + self._rank) % len(batches) for turn in turns)
-        return (batches[place].tolist() for place in places)
+        for turn in range(len(self)):
+            yield batches[(turn * self._world_size + self._rank) % len(batches)].tolist()
 
 
 def buckets(

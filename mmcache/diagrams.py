@@ -117,8 +117,9 @@ class _Pen:
         for one in np.argsort(-radii, kind="stable").tolist():
             down, right, number = different[one].tolist()
             centre = (self._origin + right * _FINE, self._origin + down * _FINE)
-            rim = {"outline": _PAPER, "width": _FINE} if radii[one] > _RIMMED * _FINE else {}
-            self._draw.circle(centre, float(radii[one]), (*colours[number], 200), **rim)
+            colour = (*colours[number], 200)
+            rim = _PAPER if radii[one] > _RIMMED * _FINE else None
+            self._draw.circle(centre, float(radii[one]), colour, rim, _FINE)
 
     def legend(
         self,

@@ -168,9 +168,12 @@ def _cutting(few: _Sizes, rule: Rule) -> NDArray[np.int64]:
 
 
 def _edges(edges: NDArray[np.int64], multiple_of: int) -> NDArray[np.int64]:
-    """Return multiples that are next to *edges*, below and above, at most 32 of them."""
+    """Return multiples that are next to *edges*, below and above, at most 32 of them.
+
+    With the other edge given, waste is linear between these, and from the least that there can be.
+    """
     down = edges // multiple_of * multiple_of
-    near = np.concatenate([down, down + (edges > down) * multiple_of])
+    near = np.concatenate([[multiple_of], down, down + (edges > down) * multiple_of])
     return _evenly(np.unique(near[near > 0]), _MOST_EDGES)
 
 
