@@ -34,6 +34,7 @@ _MOST_BOUND = 256
 """Edges, and shapes as large as may be, that are tried for buckets that cut."""
 
 _MOST_ROUNDS = 100
+_STEPS, _WAYS = (8, 3, 1), (-1, 0, 1)
 
 
 class Ladder(NamedTuple):
@@ -296,8 +297,27 @@ def _shaped(
         tried.append((shape, True))
     if len(cutting):
         waste = _sums(members, cutting)[-1]
-        tried.append((cutting[int(waste.argmin())], True))
+        best = cutting[int(waste.argmin())]
+        tried.append((_climbed(members, rule, best) if rule.crops else best, True))
     return min(tried, key=lambda one: float(_sums(members, one[0][None])[-1, 0]))
+
+
+def _climbed(members: _Sizes, rule: Rule, shape: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a shape near *shape* of which no neighbour wastes less."""
+    around = np.array([(0, 0), *((up, aside) for up in _WAYS for aside in _WAYS)], np.int64)
+    for step in _STEPS:
+        while True:
+            near = shape + around * step * rule.multiple_of
+            near = near[(near > 0).all(axis=1)]
+            if rule.max_pixels is not None:
+                near = near[near.prod(axis=1) <= rule.max_pixels]
+            best = near[
+                int(_sums(members, near)[-1].argmin())
+            ]  # the first: itself, where it is one
+            if (best == shape).all():
+                break
+            shape = best
+    return shape
 
 
 def _cheapest(
