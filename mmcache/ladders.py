@@ -311,9 +311,8 @@ def _climbed(members: _Sizes, rule: Rule, shape: NDArray[np.int64]) -> NDArray[n
             near = near[(near > 0).all(axis=1)]
             if rule.max_pixels is not None:
                 near = near[near.prod(axis=1) <= rule.max_pixels]
-            best = near[
-                int(_sums(members, near)[-1].argmin())
-            ]  # the first: itself, where it is one
+            # Of several the first, which is the shape itself.
+            best = near[int(_sums(members, near)[-1].argmin())]
             if (best == shape).all():
                 break
             shape = best

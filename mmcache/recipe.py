@@ -345,6 +345,8 @@ def _buckets(recipe: Recipe) -> int | tuple[Size, ...] | None:
     if value is None:
         return min(_BUCKETS, possible)
     if isinstance(value, (tuple, list)) and value:
+        if len(value) > _MOST_BUCKETS:
+            raise SettingError(f"buckets has {len(value):,} shapes, more than {_MOST_BUCKETS}")
         return tuple(sorted({_bucket(one, recipe) for one in value}))
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise SettingError(

@@ -129,6 +129,8 @@ def recipes(draw):
         {"buckets": (8, 9), "resize": "bucket"},
         {"buckets": ((8, 9, 3),), "resize": "bucket"},
         {"buckets": ((8, 0),), "resize": "bucket"},
+        {"buckets": ((8, 8),) * 257, "resize": "bucket"},
+        {"buckets": {"a": 1}, "resize": "bucket"},
         {"buckets": ((8, 9.0),), "resize": "bucket"},
         {"buckets": ((257, 256),), "resize": "bucket"},
         {"buckets": ((16, 24), (16, 20)), "resize": "bucket", "multiple_of": 8},
