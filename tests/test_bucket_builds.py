@@ -62,6 +62,13 @@ def test_a_record_is_the_crop_to_its_shape_and_apply_gives_the_same(photos, tmp_
         assert np.array_equal(mmcache.apply(file, cropped), cache[row])
 
 
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_whoever_reads_headers_and_decodes_the_bytes_are_the_same(photos, tmp_path, executor):
+    one = build(photos, tmp_path / "a.mmc")
+    other = build(photos, tmp_path / "b.mmc", executor=executor)
+    assert bytes_of(other.path) == bytes_of(one.path)
+
+
 def test_a_recipe_that_is_not_settled_cannot_be_applied(photos):
     with pytest.raises(mmcache.SettingError, match="not chosen yet"):
         mmcache.apply(next(photos.rglob("*.jpg")), mmcache.Recipe(**BUCKETS))
