@@ -132,10 +132,14 @@ def test_what_cannot_be_read_or_is_too_large_is_named_and_has_no_say(photos, tmp
     shutil.copytree(photos, folder)
     before = mmcache.plan(folder, **BUCKETS)
     (folder / "waves" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    mmcache.testing.paint(Size(90, 2_000)).save(folder / "huge.png")
+    for number in range(30):
+        mmcache.testing.paint(Size(90, 2_000)).save(folder / f"huge{number:02}.png")
     plan = mmcache.plan(folder, **BUCKETS, max_pixels=100_000)
-    assert [failure.key for failure in plan.failures] == ["huge.png", "waves/broken.jpg"]
+    assert [failure.key for failure in plan.failures] == [
+        *(f"huge{number:02}.png" for number in range(30)), "waves/broken.jpg",
+    ]  # fmt: skip
     assert plan.recipe == before.recipe
+    assert mmcache.plan(folder, **BUCKETS).recipe != before.recipe
     with pytest.raises(mmcache.TooManyFailuresError):
         mmcache.plan(folder, **BUCKETS, max_pixels=100_000, max_failures=1)
 

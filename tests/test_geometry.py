@@ -214,3 +214,18 @@ def test_the_closest_shape_keeps_the_largest_part_of_a_picture(source, shapes):
 
     # Ties: more pixels, and then the first, which max() gives.
     assert closest(source, shapes) == max(shapes, key=lambda s: (kept(s), s.height * s.width))
+
+
+@pytest.mark.parametrize(
+    ("source", "shapes", "expected"),
+    [
+        (Size(7, 7), [Size(10, 20), Size(20, 10)], Size(10, 20)),
+        (Size(7, 7), [Size(20, 10), Size(10, 20)], Size(20, 10)),
+        (Size(7, 7), [Size(10, 20), Size(40, 20), Size(20, 40)], Size(40, 20)),
+        (Size(3, 4), [Size(3, 4), Size(6, 8), Size(5, 5)], Size(6, 8)),
+    ],
+)
+def test_of_shapes_that_cut_equally_much_the_largest_is_taken_and_then_the_first(
+    source, shapes, expected
+):
+    assert closest(source, shapes) == expected

@@ -62,10 +62,17 @@ def holding_cost(multiple_of):
     return cost
 
 
-def cutting_cost(multiple_of, bound, *, only_at_the_bound):
-    """The least of any shape; or of the one that holds all, and of those that cannot grow."""
-    edges = range(multiple_of, up(12, multiple_of) + 1, multiple_of)
-    shapes = [(h, w) for h, w in product(edges, edges) if bound is None or h * w <= bound]
+def cutting_cost(every, multiple_of, bound=None, *, only_at_the_bound=False):
+    """The least of any shape; or of the one that holds all, and of those that cannot grow.
+
+    None need be larger than the largest of *every* size.
+    """
+    top = [up(int(edge), multiple_of) for edge in every.max(axis=0)]
+    heights, widths = (range(multiple_of, edge + 1, multiple_of) for edge in top)
+    shapes = {(h, w) for h, w in product(heights, widths) if bound is None or h * w <= bound}
+
+    def can_grow(shape):
+        return {(shape[0] + multiple_of, shape[1]), (shape[0], shape[1] + multiple_of)} & shapes
 
     def cost(sizes, counts):
         largest = tuple(up(int(edge), multiple_of) for edge in sizes.max(axis=0))
@@ -73,10 +80,6 @@ def cutting_cost(multiple_of, bound, *, only_at_the_bound):
         if only_at_the_bound:
             allowed = [shape for shape in shapes if shape == largest or not can_grow(shape)]
         return min(int((counts * sum(wasted(sizes, np.array(shape)))).sum()) for shape in allowed)
-
-    def can_grow(shape):
-        longer = (shape[0] + multiple_of, shape[1]), (shape[0], shape[1] + multiple_of)
-        return any(one[0] * one[1] <= bound for one in longer)
 
     return cost
 
@@ -114,7 +117,7 @@ def test_in_each_order_no_division_wastes_less_where_all_may_be_cut(
     sizes, counts = arrays(sizes, counts)
     found = ladder(sizes, counts, count, Rule(multiple_of=multiple_of, crops=True))
     assert (found.shapes % multiple_of == 0).all()
-    cost = cutting_cost(multiple_of, None, only_at_the_bound=False)
+    cost = cutting_cost(sizes, multiple_of)
     for order in ladders._orders(sizes):
         least = cheapest_division(sizes[order], counts[order], count, cost)
         assert total(sizes, counts, found) <= least
@@ -129,7 +132,7 @@ def test_in_each_order_no_division_wastes_less_where_there_is_a_bound(
     rule = Rule(multiple_of=multiple_of, max_pixels=bound)
     found = ladder(sizes, counts, count, rule)
     assert (found.shapes.prod(axis=1) <= bound).all()
-    cost = cutting_cost(multiple_of, bound, only_at_the_bound=True)
+    cost = cutting_cost(sizes, multiple_of, bound, only_at_the_bound=True)
     for order in ladders._orders(sizes):
         least = cheapest_division(sizes[order], counts[order], count, cost)
         assert total(sizes, counts, found) <= least
