@@ -18,18 +18,11 @@ if TYPE_CHECKING:
 
     from mmcache.geometry import Size
 
-__all__ = ["chosen_shapes", "part_cut"]
+__all__ = ["chosen_shapes"]
 
 _MOST = 1_500
 """Shapes that are tried. Of more, which lie closer than a thousandth, as many evenly chosen ones
 are."""
-
-
-def part_cut(sizes: NDArray[np.int64], shape: Size) -> NDArray[np.float64]:
-    """Return which part of pictures of *sizes* ``(m, 2)`` is cut for *shape*: float64 ``(m,)``."""
-    one = sizes[:, 0].astype(np.float64) * shape.width
-    other = sizes[:, 1].astype(np.float64) * shape.height
-    return 1 - np.minimum(one, other) / np.maximum(one, other)
 
 
 def chosen_shapes(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcache import aspects
-from mmcache.aspects import chosen_shapes, part_cut
+from mmcache.aspects import chosen_shapes
 from mmcache.geometry import Size, closest, snug_shapes
 
 EDGES = st.integers(1, 60)
@@ -43,11 +43,6 @@ def test_no_other_choice_of_shapes_cuts_less(sizes, counts, count, edge, multipl
     assert list(chosen) == sorted(chosen)
     least = min(cut(sizes, counts, some) for some in combinations(possible, count))
     assert cut(sizes, counts, chosen) <= least + 1e-9
-
-
-def test_the_part_that_is_cut_is_what_the_placement_cuts():
-    sizes = np.array([(300, 400), (400, 300), (512, 512)], np.int64)
-    assert np.allclose(part_cut(sizes, Size(256, 256)), [0.25, 0.25, 0])
 
 
 def test_where_fewer_shapes_would_do_the_rest_are_nearest_to_square():

@@ -187,6 +187,17 @@ def test_of_very_many_sizes_those_that_are_near_are_merged(monkeypatch):
     assert total(sizes, counts, quick) < 1.05 * total(sizes, counts, slow)
 
 
+def test_of_very_many_edges_the_last_steps_are_climbed(monkeypatch):
+    random = np.random.default_rng(2)
+    sizes = np.unique(random.integers(50, 400, (300, 2)), axis=0)
+    counts = random.integers(1, 9, len(sizes))
+    rule = Rule(crops=True, max_pixels=90_000)
+    climbed = ladder(sizes, counts, 5, rule)
+    assert (climbed.shapes.prod(axis=1) <= 90_000).all()
+    monkeypatch.setattr(ladders, "_STEPS", ())
+    assert total(sizes, counts, climbed) < total(sizes, counts, ladder(sizes, counts, 5, rule))
+
+
 @pytest.mark.parametrize("crops", [False, True])
 def test_numbers_of_millions_do_not_overflow(crops):
     sizes = np.array([[60_000, 50_000], [50_000, 60_000], [9, 9]], np.int64)
