@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         DamagedCacheError,
         DestinationError,
         DifferentCacheError,
+        MissingLibraryError,
         MmcacheError,
         NoSpaceError,
         PictureError,
@@ -45,10 +46,12 @@ if TYPE_CHECKING:
     from mmcache.images import apply
     from mmcache.ingest import build, discard, plan
     from mmcache.integrity import Report, repair, verify
+    from mmcache.loading import Loader
     from mmcache.planning import Plan
     from mmcache.recipe import Recipe
     from mmcache.showing import show
     from mmcache.sources import Folder, Paths, Source
+    from mmcache.splitting import split
 
 __all__ = [
     "Batch",
@@ -62,6 +65,8 @@ __all__ = [
     "DifferentCacheError",
     "Explanation",
     "Folder",
+    "Loader",
+    "MissingLibraryError",
     "MmcacheError",
     "NoSpaceError",
     "Paths",
@@ -96,6 +101,7 @@ __all__ = [
     "plan",
     "repair",
     "show",
+    "split",
     "verify",
 ]
 
@@ -109,6 +115,7 @@ _ELSEWHERE = {
     "Comparison": "comparing",
     "Explanation": "explaining",
     "Folder": "sources",
+    "Loader": "loading",
     "Paths": "sources",
     "Placement": "geometry",
     "Plan": "planning",
@@ -128,6 +135,7 @@ _ELSEWHERE = {
     "plan": "ingest",
     "repair": "integrity",
     "show": "showing",
+    "split": "splitting",
     "verify": "integrity",
 }
 

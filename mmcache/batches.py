@@ -84,15 +84,23 @@ class Batch:
     ----------
     images : (n, height, width, channels) array, or list of n arrays
         One array, a copy of its own that may be written to, where shapes agree; else a list of
-        read-only views of the cache.
+        read-only views of the cache, or of copies in the buffer that was given.
     labels : int64 (n,) or None
         None where the source has none.
     rows : int64 (n,)
         The positions in the cache that made the batch.
     sizes : int64 (n, 2)
-        Valid height and width of each picture, padding not counted.
+        Valid height and width of each picture in ``images``, padding not counted.
     keys : sequence of str
         Their names.
+    origins : int64 (n, 2)
+        Top and left of the valid part of each in ``images``.
+    mask : bool (n, height, width) or None
+        Where pictures are and no padding; on request.
+    windows : int64 (n, 4) or None
+        Top, left, height and width of what a crop took of each record.
+    flipped : bool (n,) or None
+        Which pictures are mirrored, right for left.
     """
 
     images: NDArray[Any] | list[NDArray[Any]]
@@ -100,6 +108,10 @@ class Batch:
     rows: NDArray[np.int64]
     sizes: NDArray[np.int64]
     keys: Strings
+    origins: NDArray[np.int64]
+    mask: NDArray[np.bool_] | None = None
+    windows: NDArray[np.int64] | None = None
+    flipped: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -113,6 +125,6 @@ class Batch:
         if isinstance(self.images, list):
             raise ShapesDifferError(
                 "the pictures of this batch differ in shape, and one array was asked for: use"
-                " batch.images, a list"
+                ' batch.images, a list, or cache.batch(rows, pad="batch")'
             )
         return np.array(self.images, dtype, copy=copy)

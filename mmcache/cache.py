@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mmcache.batches import Batch, Rows, chosen, position
+from mmcache.chances import check_seed, entropy, uniform
 from mmcache.errors import (
     CacheNotFoundError,
     DamagedCacheError,
@@ -23,8 +24,10 @@ from mmcache.errors import (
     UnknownKeyError,
 )
 from mmcache.facts import Facts, counted, human_bytes
+from mmcache.gathering import Located, gather
 from mmcache.geometry import Placement, Size
 from mmcache.layout import CHUNK, SLAB, elements
+from mmcache.memory import MemoryReport, free_memory, process_memory
 from mmcache.recipe import Recipe
 from mmcache.records import (
     COLUMNS,
@@ -37,6 +40,7 @@ from mmcache.records import (
     printable,
     to_bytes,
 )
+from mmcache.shaping import Shaping
 from mmcache.stores.frame import read_frame
 from mmcache.stores.mapping import Mapping
 
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from mmcache.gathering import Buffer
+    from mmcache.recipe import Resample
+    from mmcache.shaping import Crop, Pad, Position
     from mmcache.stores.frame import Frame
 
 __all__ = ["Cache", "open_cache"]
@@ -53,9 +60,14 @@ _ROW_BYTES = 32
 # Unsigned, so that a damaged negative number is a huge one, which no slice reaches.
 _row = struct.Struct("<3Q").unpack_from
 
+_EDGE = 1 << 24  # pixels, far beyond any record's edge
+
 # Asking the system for a file's size costs more than making a view. A file cannot be cut and its
 # view be touched in less time than this, but by the race that remains in any case.
 _LOOK_AGAIN = 10e-6  # seconds
+
+# How long the repr may look for what is in memory of its files: a person does not notice.
+_LOOK_FOR = 5e-3  # seconds
 
 # A new generation may take the place between the frame and the files: a mixture is no cache.
 _LOOKS = 100
@@ -179,8 +191,11 @@ class Cache:
             raise
         except (IndexError, ValueError, OverflowError):
             pass
-        raise DamagedCacheError(
-            f"the index of {self.path} is damaged at row {index}: it points outside the pixels, or"
+        raise self._damaged(index)
+
+    def _damaged(self, row: int) -> DamagedCacheError:
+        return DamagedCacheError(
+            f"the index of {self.path} is damaged at row {row}: it points outside the pixels, or"
             " has a shape that the recipe does not make"
         )
 
@@ -338,6 +353,11 @@ class Cache:
         return self._files
 
     @property
+    def rows(self) -> Rows:
+        """Which rows of the cache at ``path`` these are: a range, or int64 (n,)."""
+        return self._rows
+
+    @property
     def is_whole(self) -> bool:
         """Whether these are all pictures of the cache at ``path``, in their order."""
         whole = range(self._files.frame.arrays["records"].shape[0])
@@ -361,37 +381,167 @@ class Cache:
 
     # Many at once ----------------------------------------------------------------------------
 
-    def batch(self, rows: ArrayLike | slice) -> Batch:
-        """Gather pictures into a :class:`~mmcache.batches.Batch`.
+    def batch(
+        self,
+        rows: ArrayLike | slice,
+        *,
+        out: NDArray[Any] | None = None,
+        pad: Pad = None,
+        crop: Crop = None,
+        position: Position = "center",
+        flip: bool | float = False,
+        size: int | tuple[int, int] | None = None,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        resample: Resample = "bilinear",
+        centering: tuple[float, float] = (0.5, 0.5),
+        background: int | tuple[int, ...] | None = None,
+        mask: bool = False,
+        seed: int | None = None,
+        threads: int | None = None,
+    ) -> Batch:
+        """Gather pictures, in any order, into a :class:`~mmcache.batches.Batch`.
 
         ``images`` is one array ``(n, height, width, channels)``, a writable copy, where shapes
-        agree; else a list of read-only views.
+        agree, or *pad* or *crop* makes them agree; else a list of read-only views.
+
+        Parameters
+        ----------
+        rows : list of rows or keys, array, mask or slice
+            Rows may come more than once.
+        out : array, optional
+            What to write into: contiguous, of the records' dtype, with at least as many elements as
+            the batch. ``images`` is its beginning, or a list of its parts where shapes differ.
+            Using one buffer again and again is much faster than allocating.
+        pad : "batch", int or (int, int), optional
+            Fill each picture up to the largest height and width of the batch, or to these.
+        crop : int, (int, int) or "random_resized", optional
+            Cut each picture to this height and width; one that is smaller stays whole, and *pad*
+            must fill it up. ``"random_resized"``: a window of random area and aspect, brought to
+            *size* in one antialiased resize.
+        position : {"center", "random"}
+            Of the crop.
+        flip : bool or float
+            Mirror pictures, right for left, with this probability (True: one half).
+        size : int or (int, int), optional
+            Height and width of what ``crop="random_resized"`` gives.
+        scale, ratio : (float, float)
+            Of random resized crops: the window's share of the picture's area, and its width over
+            height, drawn as torchvision's ``RandomResizedCrop`` draws them.
+        resample : str
+            The filter of random resized crops.
+        centering : (float, float)
+            Where pictures lie in their padding, vertical and horizontal: 0 is top or left.
+        background : int or (int, ...), optional
+            What padding is filled with, a number or one a channel (default: the recipe's).
+        mask : bool
+            Whether to make ``mask``, which tells pictures from padding.
+        seed : int, optional
+            The same seed makes the same random crops and flips; by default each call differs.
+        threads : int, optional
+            How many share the work (default: one for copying, one a core for resampling).
+
+        Raises
+        ------
+        RowError, UnknownKeyError
+            (an ``IndexError``, a ``KeyError``) where a row or key is not there.
+        SettingError
+            (a ``ValueError``) where a setting makes no sense, or *out* does not fit.
+        ShapesDifferError
+            (a ``ValueError``) where a picture is too large for *pad* or too small for *crop*.
+        DamagedCacheError
+            (a ``ValueError``) where a row's place in the file makes no sense, or the file is cut.
         """
+        shaping = Shaping(
+            pad=pad, crop=crop, position=position, flip=flip, size=size, scale=scale, ratio=ratio,
+            resample=resample, centering=centering, background=background, mask=mask,
+        )  # fmt: skip
         if isinstance(rows, slice):
-            places = np.arange(len(self), dtype=np.int64)[rows]
-        else:
-            places = np.asarray(self._chosen(rows))
-        part = self[places]
-        views = list(part)
-        images: NDArray[Any] | list[NDArray[Any]] = views
-        if len({view.shape for view in views}) <= 1:
-            images = np.stack(views) if views else np.asarray(part)
+            rows = np.arange(len(self), dtype=np.int64)[rows]
+        places = np.asarray(self._chosen(rows), np.int64)
+        given = entropy() if seed is None else check_seed("seed", seed)
+        draws = uniform(0, len(places), shaping.draws, given)
+        located = self.located(places)
+        return self.gathered(places, shaping, draws, located, out=out, threads=threads)
+
+    def gathered(
+        self,
+        places: NDArray[np.int64],
+        shaping: Shaping,
+        draws: NDArray[np.float64],
+        located: Located,
+        *,
+        out: Buffer | None = None,
+        threads: int | None = None,
+    ) -> Batch:
+        """Gather the pictures at *places*, none of them negative, as :func:`mmcache.Loader` does.
+
+        *draws* are the random numbers of each, float64 (n, shaping.draws); *located* is where they
+        lie, in the files or copied from there; *out* may be a callable that gives a flat array for
+        a number of elements.
+        """
+        if located.segments is self._flats and len(located):
+            numbers = located.numbers
+            for number in [0] if numbers is None else np.unique(numbers).tolist():
+                self._files.check_segment("pixels", number)
+        colour = shaping.colour(self.recipe.background, self.recipe.brightest)  # type: ignore[arg-type]
+        gathered = gather(located, shaping, draws, colour, out=out, threads=threads)
+        labels = None
+        if "labels" in self._files:
+            labels = self._files.array("labels")[_taken(self._rows, places)]
         return Batch(
-            images=images,
-            labels=part.labels,
+            images=gathered.images,
+            labels=labels,
             rows=places,
-            sizes=part._valid_sizes(),  # noqa: SLF001  # a cache too
-            keys=part.keys,
+            sizes=gathered.sizes,
+            keys=self.keys.take(places),
+            origins=gathered.origins,
+            mask=gathered.mask,
+            windows=gathered.windows,
+            flipped=gathered.flipped,
         )
 
-    def _valid_sizes(self) -> NDArray[np.int64]:
-        """Return the height and width of each picture without its padding: int64 ``(N, 2)``."""
-        shapes = self.shapes[:, :2]
+    def located(self, places: NDArray[np.int64]) -> Located:
+        """Return where the pictures at *places* lie, each of them checked.
+
+        :class:`DamagedCacheError` where one is not inside the pixels.
+        """
+        rows = _taken(self._rows, places)
+        records = self._files.array("records")[rows]
+        starts, heights, widths, channels = records.T
+        longest = len(self._flats[0]) if self._flats else 0
+        numbers: NDArray[np.int64] | None = None
+        if self._flat is None:
+            numbers, starts = np.divmod(starts, longest)
+        inside = (channels == self._channels) & (heights > 0) & (widths > 0)
+        if self._edges is not None:
+            inside &= (heights == self._edges[0]) & (widths == self._edges[1])
+        # No damage makes these overflow into something that looks right.
+        lengths = np.minimum(heights, _EDGE) * np.minimum(widths, _EDGE) * self._channels
+        inside &= (heights <= _EDGE) & (widths <= _EDGE) & (starts >= 0)
+        if numbers is None:
+            inside &= starts <= longest - lengths
+        else:
+            last = len(self._flats) - 1
+            inside &= (numbers >= 0) & (numbers <= last)
+            ends = np.where(numbers == last, len(self._flats[last]), longest)
+            inside &= starts <= ends - lengths
+        if not inside.all():
+            raise self._damaged(int(places[int(np.argmin(inside))]))
+        valid = self._valid_boxes(rows)
+        edges = None if self._edges is None else Size(*self._edges)
+        return Located(self._flats, numbers, starts, heights, widths, self._channels, edges, valid)
+
+    def _valid_boxes(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return top, left, height and width of what is no padding: int64 (n, 4); None for all."""
         if self.recipe.resize != "pad" and self.recipe.multiple_of == 1:
-            return shapes.astype(np.int64)
-        sources = zip(self._column("height").tolist(), self._column("width").tolist(), strict=True)
-        valid = [self._placed(*source).valid for source in sources]
-        return np.array(valid, np.int64).reshape(-1, 2)
+            return None
+        sizes = np.stack([self._files.array(name)[rows] for name in ("height", "width")], axis=1)
+        different, which = np.unique(sizes, axis=0, return_inverse=True)
+        placed = [self._placed(*source) for source in different.tolist()]
+        boxes = np.array([(*one.padding, *one.valid) for one in placed], np.int64).reshape(-1, 4)
+        valid: NDArray[np.int64] = boxes[which.reshape(-1)]
+        return valid
 
     def __array__(
         self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None
@@ -407,7 +557,7 @@ class Cache:
                 " array of them is a copy"
             )
         needed = len(self) * math.prod(shape) * np.dtype(dtype or self.recipe.dtype).itemsize
-        free = _free_memory()
+        free = free_memory()
         try:
             if needed > free:
                 raise MemoryError  # noqa: TRY301  # before the system ends the process for it
@@ -493,6 +643,7 @@ class Cache:
             title += f" in {counted(len(self.classes), 'class', 'classes')}"
         if failed := len(self.failures):
             rows.append(("failures", f"{failed:,}, named in cache.failures"))
+        rows += self._memory().rows()
         return Facts(title=f"Cache of {title}", rows=rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -507,7 +658,19 @@ class Cache:
             "failures": len(self.failures),
             "libraries": self._files.frame.libraries,
             "fingerprint": self.fingerprint,
+            "memory": self._memory().to_json() | {"resident": self._files.resident()},
         }
+
+    def _memory(self) -> MemoryReport:
+        """Return whose the memory is that this cache takes."""
+        own = [self._rows, *(self._sorted or ())]
+        return MemoryReport(
+            own=sum(array.nbytes for array in own if isinstance(array, np.ndarray)),
+            files=self._files.nbytes,
+            looked=self._files.looked(_LOOK_FOR),
+            lasting=self._files.in_memory_alone(),
+            process=process_memory(),
+        )
 
     def __repr__(self) -> str:
         return self.facts().to_text()
@@ -532,11 +695,11 @@ def _shown_shapes(shapes: NDArray[np.int64]) -> str:
     )
 
 
-def _taken(rows: Rows, places: Rows) -> Rows:
+def _taken(rows: Rows, places: Rows) -> NDArray[np.int64]:
     """Return the rows at *places*."""
     if isinstance(rows, range):
         return rows.start + np.asarray(places) * rows.step
-    taken: Rows = rows[np.asarray(places)]
+    taken: NDArray[np.int64] = rows[np.asarray(places)]
     return taken
 
 
@@ -555,19 +718,6 @@ def _evenly(offsets: NDArray[np.int64], step: int) -> bool:
         bool((np.diff(offsets[start : start + part + 1]) == step).all())
         for start in range(0, len(offsets), part)
     )
-
-
-def _free_memory() -> int:
-    try:
-        # What the system would free of its file pages counts too, and only here is it told.
-        told = Path("/proc/meminfo").read_text("ascii").split("MemAvailable:")[1]
-        return int(told.split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 62  # not told here: let the allocation speak
 
 
 def _open_again(path: str, fingerprint: str, rows: Rows | None) -> Cache:

@@ -6,6 +6,7 @@ stream of a bit generator is promised not to. Everything random here is made fro
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmcache.errors import SettingError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_seed", "permuted", "uniform"]
+__all__ = ["check_seed", "entropy", "permuted", "uniform"]
 
 _MOST = 1 << 64
 _WORDS = 4  # that Philox gives for one step of its counter
@@ -27,6 +28,11 @@ def check_seed(name: str, value: object) -> int:
     if not whole or not 0 <= int(value) < _MOST:  # type: ignore[call-overload]
         raise SettingError(f"{name}={value!r} is no whole number from 0 up")
     return int(value)  # type: ignore[call-overload,no-any-return]
+
+
+def entropy() -> int:
+    """Return a seed that nobody chose."""
+    return secrets.randbits(63)
 
 
 def _stream(seed: int, epoch: int, purpose: int) -> np.random.Philox:
@@ -48,6 +54,8 @@ def uniform(
 
     A place has the same numbers whatever is asked for beside it: float64 (count, each).
     """
+    if not each:
+        return np.empty((count, 0))
     steps = -(-each // _WORDS)
     bits = _stream(seed, epoch, purpose)
     bits.advance(first * steps)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mmcache.errors import SettingError
 from mmcache.facts import human_bytes
+from mmcache.memory import machine_memory
 
 __all__ = ["MAX_PIXELS", "Limits", "limits_of"]
 
@@ -28,7 +27,6 @@ _LEAST_MEMORY = 2 * OWN_MEMORY
 _UNITS = {"": 1, "k": 1_000, "m": 1_000**2, "g": 1_000**3, "t": 1_000**4}
 _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?(?:ytes)?\s*", re.IGNORECASE)
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -95,18 +93,4 @@ def _bytes(value: int | str) -> int:
 
 
 def _default_memory() -> int:
-    return max(_LEAST_MEMORY, min(MAX_MEMORY, _memory_there() // 2))
-
-
-def _memory_there() -> int:
-    """Return the memory of this machine, or what this process is granted of it, if less."""
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not told on this system
-        there = 2 * MAX_MEMORY
-    for group in _CGROUPS:
-        try:
-            there = min(there, int(Path(group).read_text("ascii")))
-        except (OSError, ValueError):  # no such group, or no limit in it
-            continue
-    return there
+    return max(_LEAST_MEMORY, min(MAX_MEMORY, machine_memory() // 2))

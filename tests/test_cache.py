@@ -27,8 +27,8 @@ from mmcache import (
     ShapesDifferError,
     UnknownKeyError,
 )
-from mmcache.cache import _free_memory
 from mmcache.geometry import Size
+from mmcache.memory import free_memory
 from mmcache.recipe import Recipe
 from mmcache.stores.frame import read_frame
 from mmcache.testing import paint
@@ -349,7 +349,7 @@ def test_rows_of_one_shape_in_a_ragged_cache_are_one_array(ragged):
 
 
 def test_one_array_larger_than_memory_is_refused_with_a_sentence(uniform, monkeypatch):
-    monkeypatch.setattr("mmcache.cache._free_memory", lambda: 1000)
+    monkeypatch.setattr("mmcache.cache.free_memory", lambda: 1000)
     assert np.shares_memory(np.asarray(uniform), uniform[0])  # no copy, no memory
     with pytest.raises(ShapesDifferError, match=r"a copy of 20\.7 kB, more than .* \(1\.0 kB are"):
         np.asarray(uniform[[2, 1, 3]])
@@ -362,7 +362,7 @@ def test_free_memory_counts_what_the_system_would_free_of_its_file_pages():
     told = next(
         line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable")
     )
-    assert _free_memory() == pytest.approx(int(told.split()[1]) * 1024, rel=0.2)
+    assert free_memory() == pytest.approx(int(told.split()[1]) * 1024, rel=0.2)
 
 
 # What else it tells ---------------------------------------------------------------------------

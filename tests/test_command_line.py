@@ -128,7 +128,9 @@ def test_json_figures_are_those_of_the_plan_and_the_cache(mixed, tmp_path):
     assert figures == json.loads(json.dumps(mmcache.plan(mixed, size=30).to_json()))
     with pytest.warns(mmcache.PicturesSkippedWarning):
         cache = mmcache.build(mixed, tmp_path / "out.mmc", size=30)
-    assert json.loads(done("info", tmp_path / "out.mmc", "--json")) == cache.to_json()
+    told, known = json.loads(done("info", tmp_path / "out.mmc", "--json")), cache.to_json()
+    assert told.pop("memory").keys() == known.pop("memory").keys()  # of another process
+    assert told == known
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])

@@ -46,7 +46,7 @@ def test_memory_is_said_in_bytes_or_as_people_do(said, meant):
 
 def test_without_a_word_a_build_takes_4_gb_or_half_of_what_there_is(monkeypatch):
     for there, meant in ((64 * 10**9, 4 * 10**9), (6 * 10**9, 3 * 10**9), (10**8, 256 * 10**6)):
-        monkeypatch.setattr(limits, "_memory_there", lambda there=there: there)
+        monkeypatch.setattr(limits, "machine_memory", lambda there=there: there)
         assert limits_of().memory == meant
 
 

@@ -112,6 +112,7 @@ def test_every_word_of_a_signature_stands_in_its_docstring():
     for function in (
         mmcache.build, mmcache.plan, mmcache.apply, mmcache.show, mmcache.explain, mmcache.verify,
         mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard, mmcache.buckets,
+        mmcache.split,
     ):  # fmt: skip
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (function.__name__, parameter)
@@ -129,6 +130,7 @@ ERRORS = [
     errors.CacheNotFoundError("why"),
     errors.DamagedCacheError("why"),
     errors.DifferentCacheError("why"),
+    errors.MissingLibraryError("why"),
     errors.ShapesDifferError("why"),
     errors.SelectionError("why"),
     errors.RowError("why"),
@@ -174,6 +176,7 @@ def test_an_error_is_ours_prints_its_sentence_and_travels(error):
         ("CacheNotFoundError", FileNotFoundError),
         ("DamagedCacheError", ValueError),
         ("DifferentCacheError", ValueError),
+        ("MissingLibraryError", ImportError),
         ("ShapesDifferError", ValueError),
         ("SelectionError", TypeError),
         ("RowError", IndexError),

@@ -9,11 +9,13 @@ import contextlib
 import mmap
 import os
 import stat
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcache.errors import DamagedCacheError, TooManyFilesError
+from mmcache.memory import Looked, is_memory_alone, pages_of, resident_bytes, scattered
 from mmcache.stores.frame import file_of, lies_inside
 from mmcache.stores.payload import reading
 
@@ -42,13 +44,12 @@ class Mapping:
         self.frame = frame
         used = {segment.file for one in frame.arrays.values() for segment in one.segments}
         self._maps: dict[str, mmap.mmap] = {}
-        self._identities: dict[str, tuple[int, int]] = {}
+        self._statuses: dict[str, os.stat_result] = {}
         for name, one in frame.files.items():
             # A cache of one file is that file itself, and its frame follows.
             file = _inside(path, name) if path.is_dir() else file_of(path, name)
             with _checked(file, one.length + frame.trailing) as descriptor:
-                status = os.fstat(descriptor)
-                self._identities[name] = status.st_dev, status.st_ino
+                self._statuses[name] = os.fstat(descriptor)
                 if name in used:
                     self._maps[name] = mmap.mmap(descriptor, one.length, access=mmap.ACCESS_READ)
 
@@ -70,6 +71,10 @@ class Mapping:
         flat = self.segments(name)[0] if one.segments else np.empty(0, one.dtype)
         return flat.reshape(one.shape)
 
+    def paths(self, name: str) -> list[Path]:
+        """Return the files that array *name* lies in, a segment each."""
+        return [file_of(self.path, one.file) for one in self.frame.arrays[name].segments]
+
     @contextlib.contextmanager
     def reopened(self, name: str) -> Iterator[int | None]:
         """Open the mapped file *name* once more; None where another one has its name by now.
@@ -82,9 +87,50 @@ class Mapping:
             except OSError:
                 yield None
                 return
-            status = os.fstat(descriptor)
-            same = (status.st_dev, status.st_ino) == self._identities[name]
+            same = os.path.samestat(os.fstat(descriptor), self._statuses[name])
             yield descriptor if same else None
+
+    # What of it is in memory -----------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the mapped files."""
+        return sum(map(len, self._maps.values()))
+
+    def looked(self, seconds: float) -> Looked | None:
+        """Look for so long how much of the files is in memory, whichever process has read it.
+
+        None where the system has no way to tell.
+        """
+        deadline = perf_counter() + seconds
+        names = list(self._maps)
+        at = cached = length = 0
+        for number in scattered(len(names)):
+            if length and perf_counter() > deadline:
+                break
+            found = self._pages(names[number], deadline)
+            if found is None:
+                return None
+            at += found.at
+            cached += found.cached
+            length += len(self._maps[names[number]])
+        return Looked(at, cached * self.nbytes // length)
+
+    def _pages(self, name: str, deadline: float) -> Looked | None:
+        owner = self._statuses[name].st_uid
+        mine = hasattr(os, "geteuid") and os.geteuid() in (owner, 0)
+        with self.reopened(name) as descriptor:
+            return pages_of(self._maps[name], descriptor, deadline, mine=mine)
+
+    def resident(self) -> int | None:
+        """Return how many bytes of the files this process has in memory; None if not told."""
+        return resident_bytes(self._maps.values())
+
+    def in_memory_alone(self) -> bool:
+        """Tell whether the files lie on a file system that has no other place than memory."""
+        return any(
+            is_memory_alone(device) for device in {s.st_dev for s in self._statuses.values()}
+        )
 
     def __contains__(self, name: str) -> bool:
         return name in self.frame.arrays
