@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmcache.batches import Batch
+    from mmcache.bucketing import Buckets, buckets
     from mmcache.cache import Cache
     from mmcache.cache import open_cache as open  # noqa: A004  # mmcache.open is its name
     from mmcache.comparing import Comparison, compare
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         SelectionError,
         SettingError,
         ShapesDifferError,
+        SmallBucketWarning,
         SourceError,
         SourceNotFoundError,
         TooManyFailuresError,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Buckets",
     "BusyError",
     "Cache",
     "CacheNotFoundError",
@@ -78,6 +81,7 @@ __all__ = [
     "SettingError",
     "ShapesDifferError",
     "Size",
+    "SmallBucketWarning",
     "Source",
     "SourceError",
     "SourceNotFoundError",
@@ -86,6 +90,7 @@ __all__ = [
     "UnknownKeyError",
     "WorkerError",
     "apply",
+    "buckets",
     "build",
     "compare",
     "convert",
@@ -105,6 +110,7 @@ __version__ = "0.1.0"
 # Loaded by name when asked for, so that `import mmcache` costs nothing.
 _ELSEWHERE = {
     "Batch": "batches",
+    "Buckets": "bucketing",
     "Cache": "cache",
     "Comparison": "comparing",
     "Explanation": "explaining",
@@ -118,6 +124,7 @@ _ELSEWHERE = {
     "Size": "geometry",
     "Source": "sources",
     "apply": "images",
+    "buckets": "bucketing",
     "build": "ingest",
     "compare": "comparing",
     "convert": "copying",

@@ -217,6 +217,7 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
             "multiple_of": int,
             "value_range": _range,
             "frame": int,
+            "buckets": _buckets,
         }
         command.add_argument(
             flag,
@@ -268,6 +269,12 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
 
 def _number_or_text(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
+
+
+def _buckets(text: str) -> int | tuple[int | tuple[int, ...], ...]:
+    """Read ``8``, or ``192x320,256x256`` as shapes."""
+    shapes = tuple(_edges(one) for one in text.split(","))
+    return shapes[0] if len(shapes) == 1 and isinstance(shapes[0], int) else shapes
 
 
 def _range(text: str) -> tuple[float, float]:

@@ -193,7 +193,11 @@ def _plain(keys: Strings) -> list[str]:
 
 
 def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return [_as_list(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(one) for one in value) if isinstance(value, tuple) else value
 
 
 def _short(source: str) -> str:
@@ -203,7 +207,7 @@ def _short(source: str) -> str:
 
 
 def _setting(name: str, values: tuple[Any, Any]) -> str:
-    was, asked = (tuple(one) if isinstance(one, tuple) else one for one in values)
+    was, asked = (_as_tuple(one) for one in values)
     return f"{name}={was!r} then, {asked!r} asked for"
 
 
@@ -274,6 +278,12 @@ def recipe_differences(was: Recipe, asked: Recipe) -> dict[str, tuple[Any, Any]]
     """Return the settings in which two recipes differ, each with both values."""
     names = [setting.name for setting in dataclasses.fields(Recipe)]
     old, new = ({name: getattr(one, name) for name in names} for one in (was, asked))
+    for one, other in ((old, new), (new, old)):
+        # A count agrees with as many shapes: they are what becomes of it.
+        if isinstance(one["buckets"], int) and isinstance(other["buckets"], tuple):
+            other["buckets"] = len(other["buckets"])
+    if was.resize != asked.resize:  # which says enough: to one of them there is no such setting
+        old["buckets"] = new["buckets"] = None
     return _different(old, new)
 
 

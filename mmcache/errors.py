@@ -20,6 +20,7 @@ __all__ = [
     "SelectionError",
     "SettingError",
     "ShapesDifferError",
+    "SmallBucketWarning",
     "SourceError",
     "SourceNotFoundError",
     "TooManyFailuresError",
@@ -177,3 +178,7 @@ class WorkerError(MmcacheError, RuntimeError):
 
 class PicturesSkippedWarning(UserWarning):
     """Some pictures could not be read and are not in the cache; ``cache.failures`` names them."""
+
+
+class SmallBucketWarning(UserWarning):
+    """Buckets that never fill a batch are left out as a whole, because ``drop_last`` was asked."""

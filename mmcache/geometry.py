@@ -12,12 +12,28 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RESIZES", "Offset", "Placement", "Resize", "Size", "place", "scaled_size"]
+__all__ = [
+    "LARGEST_EDGE",
+    "RESIZES",
+    "Offset",
+    "Placement",
+    "Resize",
+    "Size",
+    "closest",
+    "place",
+    "scaled_size",
+    "snug_shapes",
+]
 
-Resize = Literal["contain", "cover", "crop", "pad", "stretch"]
+Resize = Literal["contain", "cover", "crop", "pad", "stretch", "bucket"]
 RESIZES: tuple[Resize, ...] = get_args(Resize)
+
+LARGEST_EDGE = 65_535
+"""Of a record, in pixels: what most codecs can hold, and far beyond what a record is for."""
 
 
 class Size(NamedTuple):
@@ -132,10 +148,11 @@ def place(
         The picture's upright size, each edge at least 1.
     box : Size
         The recipe's size, each edge at least 1.
-    resize : {"contain", "cover", "crop", "pad", "stretch"}
+    resize : {"contain", "cover", "crop", "pad", "stretch", "bucket"}
         ``contain`` fits inside the box, ``cover`` fills it and cuts nothing, ``crop`` covers it
         and cuts to exactly the box, ``pad`` contains and fills up to exactly the box, ``stretch``
-        takes the box's size and is the only one that distorts.
+        takes the box's size and is the only one that distorts. ``bucket`` is ``crop`` to the box
+        that :func:`closest` has chosen.
     upscale : bool
         Whether ``contain`` and ``pad`` enlarge what is smaller than the box.
     multiple_of : int
@@ -149,7 +166,7 @@ def place(
               padding=Offset(top=0, left=0), size=Size(height=224, width=224))
     """
     scaled = scaled_size(source, box, resize, upscale=upscale)
-    valid = box if resize == "crop" else scaled
+    valid = box if resize in ("crop", "bucket") else scaled
     filled = box if resize == "pad" else valid
     size = Size(_filled_up(filled.height, multiple_of), _filled_up(filled.width, multiple_of))
     return Placement(
@@ -168,3 +185,43 @@ def _filled_up(edge: int, multiple: int) -> int:
 
 def _centred(inner: Size, outer: Size) -> Offset:
     return Offset((outer.height - inner.height) // 2, (outer.width - inner.width) // 2)
+
+
+# Shapes for many ---------------------------------------------------------------------------------
+
+
+def snug_shapes(box: Size, multiple_of: int = 1) -> Iterator[Size]:
+    """Yield the largest shapes of at most as many pixels as *box* has, from wide to tall.
+
+    Edges are multiples of *multiple_of*, and neither edge of any could be a multiple longer.
+
+    >>> [tuple(shape) for shape in snug_shapes(Size(64, 64), 32)]
+    [(32, 128), (64, 64), (128, 32)]
+    """
+    longest = LARGEST_EDGE // multiple_of
+    pixels = box.height * box.width // multiple_of**2
+    height = 1
+    while height <= min(pixels, longest):
+        width = min(pixels // height, longest)
+        height = min(pixels // width, longest)  # the tallest that is as wide
+        yield Size(height * multiple_of, width * multiple_of)
+        height += 1
+
+
+def closest(source: Size, shapes: Sequence[Size]) -> Size:
+    """Return the one of *shapes* to which the least of *source* is cut, when it covers it.
+
+    The part that is cut counts, and not the pixels. Of several to which equally much is cut it is
+    the one of the most pixels, and of those the first.
+
+    >>> closest(Size(480, 640), [Size(192, 340), Size(224, 292), Size(256, 256)])
+    Size(height=224, width=292)
+    """
+    best, kept, whole = shapes[0], 0, 1
+    for shape in shapes:
+        # Of the source that part is kept which the smaller of these is of the larger.
+        part, of = sorted((source.width * shape.height, source.height * shape.width))
+        more = part * whole - kept * of
+        if more > 0 or (more == 0 and shape.height * shape.width > best.height * best.width):
+            best, kept, whole = shape, part, of
+    return best

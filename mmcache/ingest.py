@@ -40,7 +40,7 @@ from mmcache.tasks import Trial, can_be_read
 from mmcache.workers import checked_executor, executor_of, results, worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from mmcache.geometry import Resize
@@ -65,6 +65,7 @@ def plan(
     value_range: tuple[float, float] | None = None,
     frame: int = 0,
     truncated: Truncated = "fail",
+    buckets: int | Sequence[tuple[int, int]] | None = None,
     like: Cache | str | os.PathLike[str] | None = None,
     max_pixels: int = MAX_PIXELS,
     max_memory: int | str | None = None,
@@ -78,7 +79,7 @@ def plan(
     Parameters
     ----------
     source, size, resize, resample, mode, background, upscale, multiple_of, icc, value_range, \
-    frame, truncated, like, max_pixels, max_memory, max_failures
+    frame, truncated, buckets, like, max_pixels, max_memory, max_failures
         As for :func:`build`.
     path : path, optional
         Where the cache would be built: the free space there becomes part of the plan.
@@ -93,7 +94,7 @@ def plan(
     recipe = Recipe(
         size=size, resize=resize, resample=resample, mode=mode, background=background,
         upscale=upscale, multiple_of=multiple_of, icc=icc, value_range=value_range, frame=frame,
-        truncated=truncated,
+        truncated=truncated, buckets=buckets,
     )  # fmt: skip
     limits = limits_of(max_pixels, max_memory, max_failures)
     checked_executor(executor)
@@ -125,6 +126,7 @@ def build(
     value_range: tuple[float, float] | None = None,
     frame: int = 0,
     truncated: Truncated = "fail",
+    buckets: int | Sequence[tuple[int, int]] | None = None,
     like: Cache | str | os.PathLike[str] | None = None,
     max_pixels: int = MAX_PIXELS,
     max_memory: int | str | None = None,
@@ -152,10 +154,11 @@ def build(
         Where to build; its ending chooses the format (``.mmc``: a directory of ``.npy`` files).
     size : int or (int, int)
         The box in pixels: one edge, or height and width.
-    resize : {"contain", "cover", "crop", "pad", "stretch"}
+    resize : {"contain", "cover", "crop", "pad", "stretch", "bucket"}
         ``contain`` fits inside the box, ``cover`` fills it and cuts nothing, ``crop`` covers it and
         cuts to exactly the box, ``pad`` contains and fills up to exactly the box, ``stretch`` is
-        the only one that distorts.
+        the only one that distorts. ``bucket`` crops to the closest of a few shapes that have at
+        most as many pixels as the box: pictures of one shape make a batch without padding.
     resample : {"bicubic", "lanczos", "bilinear", "hamming", "box", "nearest"}
         The filter, Pillow's.
     mode : {"RGB", "L", "RGBA", "I;16", "P"}
@@ -166,7 +169,8 @@ def build(
     upscale : bool, optional
         Whether ``contain`` and ``pad`` enlarge what is smaller than the box (default: no).
     multiple_of : int
-        Each edge of a record is filled up with background to a multiple of this.
+        Each edge of a record is filled up with background to a multiple of this. The edges of the
+        shapes of ``resize="bucket"`` are multiples of it, and nothing is filled up.
     icc : {"srgb", "ignore"}
         Whether the colours of an embedded ICC profile are brought to sRGB.
     value_range : (float, float), optional
@@ -177,11 +181,17 @@ def build(
         Which frame of an animation, or page, from 0; the last of a picture that has fewer.
     truncated : {"fail", "keep"}
         A picture whose pixels end early is a failure, or is kept and flagged.
+    buckets : int or sequence of (int, int), optional
+        Of ``resize="bucket"`` alone: how many shapes are chosen from the pictures' aspects, so that
+        the least is cut away (default: 8); or the shapes themselves, as height and width. Those
+        that were chosen are in ``cache.recipe``; a build that goes on, and one that updates, keeps
+        them.
     like : Cache or path, optional
         Pictures that these go with, as masks do: each is brought to size by the placement of the
         picture of the same key, or of the same key but for its ending, and rows and keys are those
-        of *like*. ``size``, ``resize``, ``upscale`` and ``multiple_of`` are then those of *like*. A
-        picture with no partner, or whose partner has another size, is named as a failure.
+        of *like*. ``size``, ``resize``, ``upscale``, ``multiple_of`` and ``buckets`` are then those
+        of *like*. A picture with no partner, or whose partner has another size, is named as a
+        failure.
     max_pixels : int
         The most pixels that a picture may have; one with more is named as a failure.
     max_memory : int or str, optional
@@ -234,7 +244,7 @@ def build(
     recipe = Recipe(
         size=size, resize=resize, resample=resample, mode=mode, background=background,
         upscale=upscale, multiple_of=multiple_of, icc=icc, value_range=value_range, frame=frame,
-        truncated=truncated,
+        truncated=truncated, buckets=buckets,
     )  # fmt: skip
     limits = limits_of(max_pixels, max_memory, max_failures)
     for name, value, known in (("on_error", on_error, OnError), ("exist", exist, Exist)):
@@ -265,8 +275,11 @@ def build(
         # Another builder may have finished while this one waited for nothing but the lock.
         if (standing := _standing(where, exist, recipe, found, lambda *_: True)) is not None:
             return standing
-        _check_unfinished(work, recipe, exist)
-        donors = [donor_of(where)] if exist == "update" and where.exists() else []
+        donors = []
+        if exist == "update" and where.exists():
+            donors = [donor_of(where)]
+            recipe = recipe.settled_as(open_cache(where).recipe)
+        recipe = _gone_on_with(work, recipe, exist)
         pool_of = executor_of(executor, number, inherited=work.lock.descriptor)
         with pool_of as pool:
             with progress_of(progress, "headers") as show:
@@ -319,22 +332,30 @@ def discard(path: str | os.PathLike[str]) -> bool:
 # Before a byte is written ------------------------------------------------------------------------
 
 
-def _check_unfinished(work: Work, recipe: Recipe, exist: Exist) -> None:
-    """Refuse to go on with, or to throw away, what was begun with another recipe."""
-    left = [one for one in (work.begun, work.earlier) if one.is_of_use]
-    others = [one for one in left if one.journal.facts.get("recipe") != recipe.to_json()]
-    if exist == "overwrite":
+def _gone_on_with(work: Work, recipe: Recipe, exist: Exist) -> Recipe:
+    """Return *recipe* as what was begun with it has settled it.
+
+    Refused is to go on with, or to throw away, what was begun with another recipe.
+    """
+    for left in (work.begun, work.earlier):
+        if not left.is_of_use:
+            continue
+        facts = left.journal.facts.get("recipe") or {}
+        settled = recipe if recipe.is_settled else recipe.settled_as(Recipe.from_json(facts))
+        same = settled.to_json() == facts
         # From nothing: what has records of an older generation is no beginning either.
-        for one in left:
-            if one in others or any(step.get("older") for step in one.journal):
-                one.clear()
-        return
-    if not others:
-        return
-    begun = others[0].journal.facts.get("recipe")
-    where = work.destination
-    differ = recipe_differences(Recipe.from_json(begun or {}), recipe)
-    raise DifferentCacheError(
+        if exist == "overwrite" and (not same or any(step.get("older") for step in left.journal)):
+            left.clear()
+            continue
+        if not same:
+            raise _begun_otherwise(work.destination, Recipe.from_json(facts), recipe)
+        recipe = settled
+    return recipe
+
+
+def _begun_otherwise(where: Path, begun: Recipe, recipe: Recipe) -> DifferentCacheError:
+    differ = recipe_differences(begun, recipe)
+    return DifferentCacheError(
         f"an unfinished build of {where} has {_named(differ, 0)}, and you asked for"
         f" {_named(differ, 1)}.\n"
         "    Finish it with its own settings, or remove it with"
@@ -413,7 +434,9 @@ def _named(differ: dict[str, tuple[Any, Any]], which: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(tuple(value)) if isinstance(value, tuple) else repr(value)
+    if isinstance(value, tuple):
+        return repr(tuple(tuple(one) if isinstance(one, tuple) else one for one in value))
+    return repr(value)
 
 
 def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits, pool: Executor) -> bool:

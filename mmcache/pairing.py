@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["going_with"]
 
-_GEOMETRY = ("size", "resize", "upscale", "multiple_of")
+_GEOMETRY = ("size", "resize", "upscale", "multiple_of", "buckets")
 
 
 def going_with(
@@ -36,7 +36,10 @@ def going_with(
     usual = Recipe()
     for name in _GEOMETRY:
         asked, has = getattr(recipe, name), getattr(cache.recipe, name)
-        if asked not in (has, getattr(usual, name)):
+        agrees = [has, getattr(usual, name)]
+        if name == "buckets":  # a count agrees with as many shapes, and is not asked for by itself
+            agrees += [len(cache.recipe.shapes), dataclasses.replace(recipe, buckets=None).buckets]
+        if asked not in agrees:
             raise SettingError(
                 f"{name}={asked!r} was asked for, and the pictures of {cache.path}, which these go"
                 f" with, have {name}={has!r}: leave it out"

@@ -5,6 +5,7 @@ The plan decides everything that filling needs; it is pure data and never touche
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from mmcache.aspects import chosen_shapes
 from mmcache.errors import SettingError, SourceError
 from mmcache.facts import Facts, counted, human_bytes
-from mmcache.geometry import Size
+from mmcache.geometry import Size, snug_shapes
 from mmcache.layout import elements, laid_out
 from mmcache.recipe import Recipe
 from mmcache.records import (
@@ -30,7 +32,7 @@ from mmcache.records import (
     key_order,
     printable,
 )
-from mmcache.survey import SURVEYED, check_failures, survey
+from mmcache.survey import SURVEYED, check_failures, count_memory, survey
 from mmcache.workers import worker_count
 
 if TYPE_CHECKING:
@@ -273,6 +275,10 @@ class Plan:
             "aspects": [
                 {"aspect": label, "count": count} for label, count in self.aspects().items()
             ],
+            "buckets": [
+                {"height": height, "width": width, "count": count, "cut": cut}
+                for height, width, count, cut in self.buckets()
+            ],
         }
 
     def common_shapes(self, most: int | None = 8) -> list[tuple[int, int, int]]:
@@ -286,6 +292,22 @@ class Plan:
         ratio = self.columns["width"] / np.maximum(self.columns["height"], 1)
         counts, _ = np.histogram(ratio, [0, *_ASPECT_EDGES, np.inf])
         return dict(zip(_ASPECT_LABELS, counts.tolist(), strict=True))
+
+    def buckets(self) -> list[tuple[int, int, int, float]]:
+        """Return ``(height, width, count, cut)`` for each shape of ``resize="bucket"``.
+
+        *cut* is which part of its pictures is cut away, from 0 to 1, as a mean; 0 where there are
+        none. A plan of another recipe has no such shapes.
+        """
+        if not self.recipe.shapes:
+            return []
+        count, cut = (dict.fromkeys(self.recipe.shapes, 0) for _ in range(2))
+        for size, number in zip(*(one.tolist() for one in _sizes(self.columns)), strict=True):
+            placement = self.recipe.place(Size(*size))
+            count[placement.size] += number
+            kept = elements(placement.valid) / elements(placement.scaled)
+            cut[placement.size] += number * (1 - kept)
+        return [(*shape, count[shape], cut[shape] / max(count[shape], 1)) for shape in count]
 
     def __repr__(self) -> str:
         return self._shown().to_text()
@@ -309,6 +331,8 @@ class Plan:
             rows.append(("left out", counted(self.left_out, "file") + " of other kinds"))
         if self.failures:
             rows.append(("unreadable", f"{len(self.failures):,}"))
+        if self.recipe.shapes:
+            rows += _cut_away(self.buckets())
         shapes = {f"{height} x {width}": count for height, width, count in self.common_shapes()}
         if rest := len(self) - sum(shapes.values()):
             shapes["other"] = rest
@@ -333,6 +357,15 @@ _ASPECT_LABELS = (
 )  # fmt: skip
 
 
+def _cut_away(buckets: list[tuple[int, int, int, float]]) -> Iterator[tuple[str, str]]:
+    """Yield what is cut away of all pictures, and of those of each shape."""
+    total = sum(count for *_, count, _ in buckets)
+    whole = sum(count * cut for *_, count, cut in buckets) / max(total, 1)
+    yield "cut away", f"{whole:.1%} of the pictures"
+    for height, width, count, cut in buckets:
+        yield f"{height} x {width}", f"{counted(count, 'picture')}, {cut:.1%} cut away"
+
+
 def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
     if one is None or other is None:
         return one is other
@@ -355,6 +388,7 @@ def make_plan(
     ----------
     source : Source
     recipe : Recipe
+        The plan's own has the shapes of ``resize="bucket"``, where this one has their count.
     limits : Limits
     workers : int, optional
         By default one a core.
@@ -387,6 +421,10 @@ def make_plan(
         executor=executor,
         progress=progress,
     )
+    if not recipe.is_settled:
+        recipe = _settled(recipe, columns)
+        failed |= count_memory(listing.keys, columns, recipe, limits)
+        check_failures([*listing.failures.raw(), *failed.values()], limits)
     failures = sorted([*listing.failures.raw(), *failed.values()], key=itemgetter(0, 1, 2))
     keys, labels, names = listing.keys, listing.labels, listing.names
     if failed:
@@ -413,6 +451,26 @@ def make_plan(
         free=free,
         names=names,
     )
+
+
+def _settled(recipe: Recipe, columns: dict[str, NDArray[Any]]) -> Recipe:
+    """Return a recipe with the shapes to which the least is cut of the pictures that can be read.
+
+    Those without a height cannot.
+    """
+    sizes, counts = _sizes(columns)
+    there = sizes[:, 0] > 0
+    possible = tuple(snug_shapes(recipe.box, recipe.multiple_of))
+    asked = int(recipe.buckets)  # type: ignore[arg-type]  # shapes would be settled
+    chosen = chosen_shapes(sizes[there], counts[there], possible, asked)
+    return dataclasses.replace(recipe, buckets=chosen)
+
+
+def _sizes(columns: dict[str, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different sizes of the sources, int64 ``(m, 2)``, and how many have each."""
+    packed = (columns["height"].astype(np.int64) << 32) | columns["width"]
+    different, counts = np.unique(packed, return_counts=True)
+    return np.column_stack([different >> 32, different & 0xFFFF_FFFF]), counts
 
 
 def _shapes(columns: dict[str, NDArray[Any]], recipe: Recipe) -> NDArray[np.int64]:

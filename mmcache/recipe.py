@@ -7,12 +7,24 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from mmcache.errors import SettingError
-from mmcache.geometry import RESIZES, Placement, Resize, Size, place
+from mmcache.geometry import (
+    LARGEST_EDGE,
+    RESIZES,
+    Placement,
+    Resize,
+    Size,
+    closest,
+    place,
+    snug_shapes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "CHOICES",
@@ -37,9 +49,10 @@ ICC: tuple[Icc, ...] = get_args(Icc)
 TRUNCATED: tuple[Truncated, ...] = get_args(Truncated)
 
 _CHANNELS = {"RGB": 3, "L": 1, "RGBA": 4, "I;16": 1, "P": 1}
-_LARGEST_EDGE = 65_535  # what most codecs can hold, and far beyond what a record is for
+_BUCKETS = 8  # where it is not said
+_MOST_BUCKETS = 256  # far more than batches are made of
 _LATER: dict[str, Any] = {
-    "icc": "ignore", "value_range": None, "frame": 0, "truncated": "fail",
+    "icc": "ignore", "value_range": None, "frame": 0, "truncated": "fail", "buckets": None,
 }  # fmt: skip
 """Settings that the first recipes did not have, and what those did: JSON does not mention them
 then, so that what was written before reads as what it was, and has the fingerprint that it had."""
@@ -74,7 +87,8 @@ class Recipe:
     resize: Resize = _setting(
         "contain",
         "contain: fit inside the box; cover: fill it, nothing is cut; crop: cover, then cut to"
-        " exactly the box; pad: contain, then fill up to exactly the box; stretch: distort",
+        " exactly the box; pad: contain, then fill up to exactly the box; stretch: distort;"
+        " bucket: crop to the closest of a few shapes that have at most the box's pixels",
     )
     resample: Resample = _setting("bicubic", "the filter that resizes, antialiased but for nearest")
     mode: Mode = _setting(
@@ -89,7 +103,9 @@ class Recipe:
         None, "whether contain and pad enlarge what is smaller than the box (default: they do not)"
     )
     multiple_of: int = _setting(
-        1, "fill each edge of a record up to a multiple of this, with background"
+        1,
+        "fill each edge of a record up to a multiple of this, with background; for bucket, make"
+        " the edges of its shapes multiples of this",
     )
     icc: Icc = _setting(
         "srgb", "srgb: bring colours of an embedded ICC profile to sRGB; ignore: leave them"
@@ -104,6 +120,11 @@ class Recipe:
     )
     truncated: Truncated = _setting(
         "fail", "what a picture is whose pixels end early: fail, or keep what is there, flagged"
+    )
+    buckets: int | Sequence[tuple[int, int]] | None = _setting(
+        None,
+        "of bucket alone: how many shapes a plan is to choose, so that the least is cut away"
+        " (8 where it is not said), or the shapes themselves as (height, width) pairs",
     )
 
     def __post_init__(self) -> None:
@@ -122,6 +143,7 @@ class Recipe:
         settle(self, "upscale", _upscale(self.upscale, self.resize))
         settle(self, "multiple_of", _edge("multiple_of", self.multiple_of))
         settle(self, "background", _background(self.background, self.mode))
+        settle(self, "buckets", _buckets(self))
 
     @property
     def box(self) -> Size:
@@ -148,13 +170,52 @@ class Recipe:
         """The ``(height, width, channels)`` of every record; None where pictures differ."""
         if self.resize in ("contain", "cover"):
             return None
+        if self.resize == "bucket" and (not self.is_settled or len(self.shapes) > 1):
+            return None
         return (*self.place(self.box).size, self.channels)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it can place pictures: ``buckets`` is a count until a plan has chosen shapes."""
+        return not isinstance(self.buckets, int)
+
+    def check_settled(self) -> None:
+        """Raise :class:`SettingError` where it cannot place pictures."""
+        if not self.is_settled:
+            raise SettingError(
+                f"buckets={self.buckets} asks for shapes that are not chosen yet: take the recipe"
+                " of a plan or of a cache, which has them"
+            )
+
+    @property
+    def shapes(self) -> tuple[Size, ...]:
+        """The shapes of ``resize="bucket"``, once they are settled; else none."""
+        return self.buckets if isinstance(self.buckets, tuple) else ()
+
+    def settled_as(self, other: Recipe) -> Recipe:
+        """Return this recipe with the shapes of *other*, if that is what became of it.
+
+        So it is where this one asks for as many as *other* has, and they are equal otherwise.
+        """
+        if self.is_settled or self.buckets != len(other.shapes):
+            return self
+        return other if dataclasses.replace(other, buckets=self.buckets) == self else self
+
     def place(self, source: Size) -> Placement:
-        """Return where an upright picture of size *source* lands."""
+        """Return where an upright picture of size *source* lands.
+
+        Of ``resize="bucket"`` it is the shape to which the smallest part of it is cut; where that
+        is equally much, the one of the most pixels, and of those the first in ``buckets``.
+
+        Raises
+        ------
+        SettingError
+            Where the shapes of ``resize="bucket"`` are not settled.
+        """
+        self.check_settled()
         return place(
             source,
-            self.box,
+            closest(source, self.shapes) if self.shapes else self.box,
             self.resize,
             upscale=bool(self.upscale),
             multiple_of=self.multiple_of,
@@ -162,10 +223,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that :meth:`from_json` makes the same recipe of."""
-        plain = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+        plain = {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
         for name, before in _LATER.items():
             if plain[name] == before:
                 del plain[name]
@@ -190,6 +248,9 @@ class Recipe:
     def __str__(self) -> str:
         height, width = self.box
         parts = [f"{self.resize} {height} x {width}", self.resample, self.mode]
+        if self.resize == "bucket":
+            count = len(self.shapes) or self.buckets
+            parts[0] += f" in {count} {'shape' if count == 1 else 'shapes'}"
         if self.upscale:
             parts.append("upscale")
         if self.multiple_of > 1:
@@ -232,8 +293,8 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 def _edge(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise SettingError(f"{name}={value!r} is not a whole number of pixels")
-    if not 1 <= value <= _LARGEST_EDGE:
-        raise SettingError(f"{name}={value!r} is not between 1 and {_LARGEST_EDGE} pixels")
+    if not 1 <= value <= LARGEST_EDGE:
+        raise SettingError(f"{name}={value!r} is not between 1 and {LARGEST_EDGE} pixels")
     return int(value)
 
 
@@ -256,6 +317,59 @@ def _upscale(value: object, resize: str) -> bool | None:
             f'upscale=False goes with "contain" and "pad"; "{resize}" always reaches the box'
         )
     return None
+
+
+def _plain(value: Any) -> Any:
+    """Return tuples, and those in them, as lists."""
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _buckets(recipe: Recipe) -> int | tuple[Size, ...] | None:
+    """Return how many shapes, at most as many as there can be; or the shapes, each once, in order.
+
+    Of what makes the same pixels one form is made: a tuple from flat to high ones.
+    """
+    value: Any = recipe.buckets
+    if recipe.resize != "bucket":
+        if value is not None:
+            raise SettingError(
+                f'buckets={value!r} goes with resize="bucket", and "{recipe.resize}" was asked for'
+            )
+        return None
+    possible = sum(1 for _ in snug_shapes(recipe.box, recipe.multiple_of))
+    if not possible:
+        raise SettingError(
+            f"multiple_of={recipe.multiple_of} leaves no shape of at most"
+            f" size={tuple(recipe.box)}, {recipe.box.height * recipe.box.width:,} pixels"
+        )
+    if value is None:
+        return min(_BUCKETS, possible)
+    if isinstance(value, (tuple, list)) and value:
+        if len(value) > _MOST_BUCKETS:
+            raise SettingError(f"buckets has {len(value):,} shapes, more than {_MOST_BUCKETS}")
+        return tuple(sorted({_bucket(one, recipe) for one in value}))
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise SettingError(
+            f"buckets={value!r} is neither a number of shapes from 1 up nor (height, width) pairs"
+        )
+    return min(int(value), possible, _MOST_BUCKETS)
+
+
+def _bucket(value: object, recipe: Recipe) -> Size:
+    if not isinstance(value, (tuple, list)) or len(value) != len(Size._fields):
+        raise SettingError(f"buckets has {value!r}, which is no (height, width) pair")
+    shape = Size(*(_edge("buckets", edge) for edge in value))
+    if shape.height * shape.width > recipe.box.height * recipe.box.width:
+        raise SettingError(
+            f"buckets has {tuple(shape)}, which has more pixels than size={tuple(recipe.box)}:"
+            " raise size"
+        )
+    if shape.height % recipe.multiple_of or shape.width % recipe.multiple_of:
+        raise SettingError(
+            f"buckets has {tuple(shape)}, and multiple_of={recipe.multiple_of} was asked for, of"
+            " which its edges are no multiples"
+        )
+    return shape
 
 
 def _value_range(value: object) -> tuple[float, float] | None:

@@ -12,7 +12,15 @@ import numpy as np
 
 from mmcache.errors import TooManyFailuresError
 from mmcache.facts import counted, human_bytes
-from mmcache.images import RefusedError, check_pixels, decode_bytes, read_header, unreadable
+from mmcache.images import (
+    COEFFICIENT_BYTES,
+    Header,
+    RefusedError,
+    check_pixels,
+    decode_bytes,
+    read_header,
+    unreadable,
+)
 from mmcache.records import SOURCE_MODES, Failures
 from mmcache.signatures import FORMATS
 from mmcache.sources import Source, from_json
@@ -23,13 +31,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mmcache.images import Header
     from mmcache.limits import Limits
     from mmcache.recipe import Recipe
-    from mmcache.records import RawFailure
+    from mmcache.records import RawFailure, Strings
     from mmcache.sources import Listing
 
-__all__ = ["SURVEYED", "check_failures", "check_given_up", "memory_needed", "survey"]
+__all__ = [
+    "SURVEYED",
+    "check_failures",
+    "check_given_up",
+    "count_memory",
+    "memory_needed",
+    "survey",
+]
 
 LARGEST_RECORD = 1 << 31
 """Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
@@ -102,7 +116,11 @@ def _header_row(
             f"it is {header.height} x {header.width}, and the picture that it goes with is"
             f" {partner[0]} x {partner[1]}"
         )
-    needed = memory_needed(header, encoded.size, span.recipe, span.limits)
+    if span.recipe.is_settled:
+        needed = memory_needed(header, encoded.size, span.recipe, span.limits)
+    else:
+        check_pixels(header.size, span.limits.pixels)
+        needed = header.coefficient_bytes  # which columns do not tell
     return (
         header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns,
         _position(header.format, FORMATS), _position(header.mode, SOURCE_MODES), needed,
@@ -132,6 +150,31 @@ def memory_needed(header: Header, file_size: int, recipe: Recipe, limits: Limits
             " raises that"
         )
     return needed
+
+
+def count_memory(
+    keys: Strings, columns: dict[str, NDArray[Any]], recipe: Recipe, limits: Limits
+) -> dict[int, RawFailure]:
+    """Count what memory pictures need whose recipe was not settled when they were surveyed.
+
+    ``decode_bytes`` has their coefficients until then, and the whole afterwards. Returned is what
+    is refused now, by row. Rows without a height have failed before.
+    """
+    names = ("height", "width", "orientation", "file_size", "format", "mode", "decode_bytes")
+    rows = np.flatnonzero(columns["height"])
+    refused: dict[int, RawFailure] = {}
+    for row, height, width, orientation, file_size, form, mode, coefficients in zip(
+        rows.tolist(), *(columns[name][rows].tolist() for name in names), strict=True
+    ):
+        samples = coefficients / (COEFFICIENT_BYTES * height * width)
+        header = Header(
+            FORMATS[form], SOURCE_MODES[mode], height, width, orientation, samples > 0, samples
+        )
+        try:
+            columns["decode_bytes"][row] = memory_needed(header, file_size, recipe, limits)
+        except RefusedError as error:
+            refused[row] = (keys.raw(row), "header", unreadable(error), file_size)
+    return refused
 
 
 def check_given_up(span: Span) -> None:

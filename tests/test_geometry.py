@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcache.geometry import RESIZES, Size, place, scaled_size
+from mmcache.geometry import RESIZES, Size, closest, place, scaled_size, snug_shapes
 
 edges = st.integers(1, 70_000)
 sizes = st.builds(Size, edges, edges)
@@ -50,7 +50,7 @@ def test_contain_is_the_largest_size_inside_the_box(source, box, upscale, resize
     assert scaled_size(source, box, resize, upscale=upscale) == expected
 
 
-@given(sizes, boxes, st.booleans(), st.sampled_from(["cover", "crop"]))
+@given(sizes, boxes, st.booleans(), st.sampled_from(["cover", "crop", "bucket"]))
 def test_cover_is_the_smallest_size_that_fills_the_box(source, box, upscale, resize):
     grows = covering(source, box)
     expected = Size(*(rounded(edge * grows) for edge in source))
@@ -129,7 +129,7 @@ def test_crop_and_padding_are_centred_to_within_a_pixel(placement):
 def test_an_edge_never_vanishes_and_nothing_overflows(source, resize):
     placement = place(source, Size(256, 256), resize, multiple_of=14)
     assert min(*placement.scaled, *placement.valid, *placement.size) >= 1
-    grows = covering if resize in ("cover", "crop") else fitting
+    grows = covering if resize in ("cover", "crop", "bucket") else fitting
     if resize not in ("stretch", "contain", "pad"):
         exact = Size(*(rounded(edge * grows(source, Size(256, 256))) for edge in source))
         assert placement.scaled == exact
@@ -180,3 +180,52 @@ def test_points_keep_the_shape_they_came_in():
     assert placement.points_to_cached((0, 0)).shape == (2,)
     assert placement.points_to_cached(np.zeros((3, 5, 2))).shape == (3, 5, 2)
     assert placement.boxes_to_source(np.zeros((3, 5, 4))).shape == (3, 5, 4)
+
+
+# Shapes for many -------------------------------------------------------------------------------
+
+
+@given(st.builds(Size, st.integers(1, 40), st.integers(1, 40)), st.integers(1, 9))
+def test_snug_shapes_are_all_that_cannot_grow(box, multiple_of):
+    pixels = box.height * box.width
+    edges = range(multiple_of, pixels + 1, multiple_of)
+    fits = {(h, w) for h in edges for w in edges if h * w <= pixels}
+    snug = {
+        (h, w) for h, w in fits if not {(h + multiple_of, w), (h, w + multiple_of)} & fits
+    }  # fmt: skip
+    found = list(snug_shapes(box, multiple_of))
+    assert set(found) == snug
+    assert found == sorted(found)
+    assert len(found) == len(snug)
+
+
+def test_no_edge_of_a_snug_shape_is_longer_than_a_record_may_be():
+    found = list(snug_shapes(Size(65_535, 65_535), 1_000))
+    assert max(max(shape) for shape in found) == 65_000
+    assert list(snug_shapes(Size(1_000, 1_000), 1))[0] == Size(15, 65_535)  # noqa: RUF015
+
+
+@given(sizes, st.lists(boxes, min_size=1, max_size=6))
+def test_the_closest_shape_keeps_the_largest_part_of_a_picture(source, shapes):
+    def kept(shape):
+        # Of the picture that covers the shape, exactly and unrounded.
+        grows = covering(source, shape)
+        return Fraction(shape.height * shape.width) / (source.height * source.width * grows**2)
+
+    # Ties: more pixels, and then the first, which max() gives.
+    assert closest(source, shapes) == max(shapes, key=lambda s: (kept(s), s.height * s.width))
+
+
+@pytest.mark.parametrize(
+    ("source", "shapes", "expected"),
+    [
+        (Size(7, 7), [Size(10, 20), Size(20, 10)], Size(10, 20)),
+        (Size(7, 7), [Size(20, 10), Size(10, 20)], Size(20, 10)),
+        (Size(7, 7), [Size(10, 20), Size(40, 20), Size(20, 40)], Size(40, 20)),
+        (Size(3, 4), [Size(3, 4), Size(6, 8), Size(5, 5)], Size(6, 8)),
+    ],
+)
+def test_of_shapes_that_cut_equally_much_the_largest_is_taken_and_then_the_first(
+    source, shapes, expected
+):
+    assert closest(source, shapes) == expected

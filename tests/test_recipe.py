@@ -13,7 +13,7 @@ from PIL import ImageColor
 
 import mmcache
 from mmcache import Recipe, SettingError, Size
-from mmcache.geometry import RESIZES
+from mmcache.geometry import RESIZES, closest, place
 from mmcache.recipe import ICC, MODES, RESAMPLES, TRUNCATED
 
 edges = st.integers(1, 65_535)
@@ -27,18 +27,27 @@ def recipes(draw):
     grey = st.integers(0, 255)
     channels = {"L": 1, "RGB": 3, "RGBA": 4, "I;16": 1, "P": 1}[mode]
     upscale = st.sampled_from([None, True, False] if resize in ("contain", "pad") else [None, True])
+    multiple_of = draw(st.integers(1, 256))
+    box = draw(edges | st.tuples(edges, edges))
+    buckets = None
+    if resize == "bucket":  # which must have a shape
+        box = max(box, multiple_of) if isinstance(box, int) else [max(multiple_of, e) for e in box]
+        edge = multiple_of if draw(st.booleans()) else min(box) if isinstance(box, list) else box
+        shape = (edge // multiple_of * multiple_of, multiple_of)
+        buckets = draw(st.none() | st.integers(1, 20) | st.just((shape, shape[::-1])))
     return Recipe(
-        size=draw(edges | st.tuples(edges, edges)),
+        size=box,
         resize=resize,
         resample=draw(st.sampled_from(RESAMPLES if mode != "P" else ["nearest"])),
         mode=mode,
         background=draw(st.one_of(grey, st.tuples(*[grey] * channels), *map(st.just, names))),
         upscale=draw(upscale),
-        multiple_of=draw(st.integers(1, 256)),
+        multiple_of=multiple_of,
         icc=draw(st.sampled_from(ICC)),
         value_range=draw(st.none() | st.tuples(st.integers(-9, 0), st.floats(1, 9))),
         frame=draw(st.integers(0, 3)),
         truncated=draw(st.sampled_from(TRUNCATED)),
+        buckets=buckets,
     )
 
 
@@ -109,6 +118,24 @@ def recipes(draw):
         {"multiple_of": 1.0},
         {"multiple_of": "14"},
         {"multiple_of": True},
+        {"buckets": 8},
+        {"buckets": ((9, 9),), "resize": "crop"},
+        {"buckets": 0, "resize": "bucket"},
+        {"buckets": -1, "resize": "bucket"},
+        {"buckets": True, "resize": "bucket"},
+        {"buckets": 8.0, "resize": "bucket"},
+        {"buckets": "8", "resize": "bucket"},
+        {"buckets": (), "resize": "bucket"},
+        {"buckets": (8, 9), "resize": "bucket"},
+        {"buckets": ((8, 9, 3),), "resize": "bucket"},
+        {"buckets": ((8, 0),), "resize": "bucket"},
+        {"buckets": ((8, 8),) * 257, "resize": "bucket"},
+        {"buckets": {"a": 1}, "resize": "bucket"},
+        {"buckets": ((8, 9.0),), "resize": "bucket"},
+        {"buckets": ((257, 256),), "resize": "bucket"},
+        {"buckets": ((16, 24), (16, 20)), "resize": "bucket", "multiple_of": 8},
+        {"multiple_of": 257, "resize": "bucket"},
+        {"upscale": False, "resize": "bucket"},
     ],
     ids=str,
 )
@@ -138,6 +165,15 @@ def test_a_setting_that_makes_no_sense_is_an_error_that_names_it(nonsense):
         ({"value_range": [0, 4095]}, {"value_range": (0.0, np.float32(4095))}),
         ({"frame": np.uint8(3)}, {"frame": 3}),
         ({"background": "white", "mode": "I;16"}, {"background": 65_535, "mode": "I;16"}),
+        ({"resize": "bucket"}, {"resize": "bucket", "buckets": np.int64(8)}),
+        (
+            {"resize": "bucket", "buckets": [[8, 9], [9, 8], [8, 9]]},
+            {"resize": "bucket", "buckets": ((9, np.int64(8)), Size(8, 9))},
+        ),
+        (  # there are no more: 32 x 128, 64 x 64, 128 x 32
+            {"resize": "bucket", "size": 64, "multiple_of": 32},
+            {"resize": "bucket", "size": 64, "multiple_of": 32, "buckets": 3},
+        ),
         ({}, {"size": 256, "resize": "contain", "resample": "bicubic", "mode": "RGB"}),
     ],
     ids=str,
@@ -196,6 +232,7 @@ def test_fingerprints_are_equal_exactly_where_recipes_are(one, other):
 
 @pytest.mark.parametrize("setting", [field.name for field in dataclasses.fields(Recipe)])
 def test_every_setting_changes_the_fingerprint(setting):
+    usual = {"resize": "bucket"} if setting == "buckets" else {}
     other = {
         "size": 255,
         "resize": "cover",
@@ -208,14 +245,17 @@ def test_every_setting_changes_the_fingerprint(setting):
         "value_range": (0, 1),
         "frame": 1,
         "truncated": "keep",
+        "buckets": 9,
     }
-    assert Recipe(**{setting: other[setting]}).fingerprint != Recipe().fingerprint
+    changed = Recipe(**usual, **{setting: other[setting]})
+    assert changed.fingerprint != Recipe(**usual).fingerprint
 
 
 @given(recipes(), st.builds(Size, st.integers(1, 5000), st.integers(1, 5000)))
 def test_a_recipe_that_fixes_the_shape_makes_every_record_of_it(recipe, source):
     if recipe.shape is None:
-        assert recipe.resize in ("contain", "cover")
+        several = recipe.resize == "bucket" and len(recipe.shapes) != 1
+        assert recipe.resize in ("contain", "cover") or several
     else:
         assert (*recipe.place(source).size, recipe.channels) == recipe.shape
 
@@ -260,3 +300,50 @@ def test_a_recipe_prints_on_one_line_what_it_does(recipe):
 def test_numbers_beyond_those_of_floats_are_no_range(value):
     with pytest.raises(SettingError, match="value_range"):
         Recipe(value_range=value)
+
+
+def test_a_recipe_with_a_count_of_shapes_places_nothing():
+    recipe = Recipe(resize="bucket", buckets=3)
+    assert not recipe.is_settled
+    assert recipe.shape is None
+    with pytest.raises(SettingError, match="buckets=3"):
+        recipe.place(Size(3, 4))
+    assert Recipe().is_settled
+
+
+@given(st.builds(Size, st.integers(1, 5000), st.integers(1, 5000)))
+def test_a_picture_is_cropped_to_its_bucket_and_filled_up_with_nothing(source):
+    shapes = ((48, 80), (64, 64), (80, 48))
+    recipe = Recipe(resize="bucket", size=64, multiple_of=16, buckets=shapes)
+    shape = closest(source, [Size(*one) for one in shapes])
+    assert recipe.place(source) == place(source, shape, "crop")
+    assert (*recipe.place(source).size,) in shapes
+
+
+def test_a_count_becomes_the_shapes_of_a_recipe_that_is_equal_otherwise():
+    asked = Recipe(resize="bucket", buckets=2)
+    settled = Recipe(resize="bucket", buckets=((9, 8), (8, 9)))
+    assert asked.settled_as(settled) == settled
+    for other in (
+        Recipe(),
+        Recipe(resize="bucket", buckets=((9, 8),)),
+        Recipe(resize="bucket", buckets=((9, 8), (8, 9)), size=300),
+        Recipe(resize="bucket", buckets=((9, 8), (8, 9)), mode="L"),
+        asked,
+    ):
+        assert asked.settled_as(other) == asked
+    assert settled.settled_as(asked) == settled
+    assert Recipe().settled_as(settled) == Recipe()
+
+
+def test_shapes_and_counts_of_them_print():
+    assert "in 1 shape," in str(Recipe(resize="bucket", buckets=1))
+    assert "in 2 shapes," in str(Recipe(resize="bucket", buckets=((9, 8), (8, 9))))
+
+
+def test_what_a_bucket_recipe_writes_is_json():
+    recipe = Recipe(resize="bucket", buckets=((9, 8), (8, 9)))
+    plain = recipe.to_json()
+    assert plain["buckets"] == [[8, 9], [9, 8]]
+    assert json.loads(json.dumps(plain)) == plain
+    assert "buckets" not in Recipe().to_json()

@@ -111,7 +111,8 @@ def test_everything_public_says_what_it_is(name):
 def test_every_word_of_a_signature_stands_in_its_docstring():
     for function in (
         mmcache.build, mmcache.plan, mmcache.apply, mmcache.show, mmcache.explain, mmcache.verify,
-        mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard, mmcache.split,
+        mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard, mmcache.buckets,
+        mmcache.split,
     ):  # fmt: skip
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (function.__name__, parameter)
@@ -141,7 +142,10 @@ ERRORS = [
 
 
 def test_every_error_is_public_and_is_in_this_list():
-    made = {type(error).__name__ for error in ERRORS} | {"PicturesSkippedWarning"}
+    made = {type(error).__name__ for error in ERRORS} | {
+        "PicturesSkippedWarning",
+        "SmallBucketWarning",
+    }
     assert (
         made
         == set(errors.__all__)

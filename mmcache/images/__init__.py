@@ -7,11 +7,12 @@ from mmcache.images.decoding import (
     decode,
     decode_flagged,
 )
-from mmcache.images.headers import Header, read_header, scaled_by
+from mmcache.images.headers import COEFFICIENT_BYTES, Header, read_header, scaled_by
 from mmcache.images.memory import decode_bytes, returned_memory
 from mmcache.images.reasons import ChangedError, RefusedError, unreadable
 
 __all__ = [
+    "COEFFICIENT_BYTES",
     "ChangedError",
     "Decoded",
     "Header",

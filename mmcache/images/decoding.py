@@ -268,12 +268,14 @@ def apply(
     PictureError
         (an ``OSError``) where the picture cannot be read.
     SettingError
-        (a ``ValueError``) where *picture* is none of these.
+        (a ``ValueError``) where *picture* is none of these, or the shapes of *recipe* are not
+        chosen yet.
     """
     if not isinstance(picture, (str, bytes, os.PathLike, Image.Image)):
         raise SettingError(
             f"{type(picture).__name__} is no picture: give a path, a file's bytes or a PIL image"
         )
+    recipe.check_settled()
     try:
         if isinstance(picture, Image.Image):
             return _applied(picture, recipe, max_pixels).copy()

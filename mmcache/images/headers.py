@@ -11,7 +11,7 @@ from mmcache.images.opening import open_image, orientation_of, sniffed, turned
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["HEADROOM", "JPEGS", "Header", "read_header", "scaled_by"]
+__all__ = ["COEFFICIENT_BYTES", "HEADROOM", "JPEGS", "Header", "read_header", "scaled_by"]
 
 HEADROOM = 3
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while that leaves this many times the target's pixels
@@ -20,6 +20,9 @@ along each edge. At 3 times none of a thousand photos, brought to 256, 120 and 8
 
 JPEGS = ("JPEG", "MPO")
 """Formats that can be decoded at a reduced size."""
+
+COEFFICIENT_BYTES = 2
+"""Of each sample, as a JPEG's decoder holds it."""
 
 _EIGHTHS = (8, 4, 2)
 
@@ -45,6 +48,12 @@ class Header(NamedTuple):
     def size(self) -> Size:
         """The upright size."""
         return Size(self.height, self.width)
+
+    @property
+    def coefficient_bytes(self) -> int:
+        """The bytes that a JPEG in several scans takes before it gives a pixel."""
+        samples = round(self.height * self.width * self.samples) if self.progressive else 0
+        return samples * COEFFICIENT_BYTES
 
 
 def read_header(file: BinaryIO, frame: int = 0) -> Header:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["decode_bytes", "returned_memory"]
 
-_COEFFICIENT_BYTES = 2
-
 # Bytes of a decoded pixel as Pillow holds it; 4 where it is not said.
 _HELD = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 
@@ -57,7 +55,6 @@ def decode_bytes(header: Header, recipe: Recipe, file_size: int) -> int:
     decoded = pixels
     if header.format in JPEGS and recipe.resample != "nearest":
         decoded //= scaled_by(header.size, placement.scaled) ** 2
-    coefficients = int(pixels * header.samples) * _COEFFICIENT_BYTES if header.progressive else 0
     per_strip = _SCALED if header.mode in _NUMBERS else _CONVERTED
     strip = 0 if header.mode in ("RGB", "L") else min(decoded, STRIP) * per_strip
     # It is made narrower first, as it is stored: upright, or lying on its side.
@@ -66,7 +63,7 @@ def decode_bytes(header: Header, recipe: Recipe, file_size: int) -> int:
     return (
         file_size
         + decoded * (_HELD.get(header.mode, 4) + _besides(header, recipe))
-        + coefficients
+        + header.coefficient_bytes
         + strip
         + narrow
         + record
