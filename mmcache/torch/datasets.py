@@ -14,6 +14,7 @@ from torch.utils.data import default_collate, get_worker_info
 
 from mmcache.batches import chosen
 from mmcache.chances import uniform
+from mmcache.loading import Ring
 from mmcache.shaping import Shaping
 from mmcache.torch.fields import check_fields, item_of, tensors, values_of
 from mmcache.torch.samplers import PlannedRows
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from mmcache.torch.fields import Fields, ShapingSettings
 
 __all__ = ["Dataset", "collate"]
+
+_BUFFERS = 4  # batches of one process that are in use at the same time, as a rule
 
 
 class Dataset(torch.utils.data.Dataset):  # type: ignore[misc]  # it may be missing
@@ -85,6 +88,8 @@ class Dataset(torch.utils.data.Dataset):  # type: ignore[misc]  # it may be miss
         self.batch_transform = batch_transform
         self.fields = check_fields(fields, cache, cropped=shaping.get("crop") is not None)
         self._shaping = Shaping(**shaping, mask="mask" in values_of(self.fields))
+        # Where batches of this process go. A worker's go into new memory, which is sent away.
+        self._ring = Ring(cache.recipe.dtype, _BUFFERS)
         self._shaping.colour(cache.recipe.background, cache.recipe.brightest)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -125,7 +130,8 @@ class Dataset(torch.utils.data.Dataset):  # type: ignore[misc]  # it may be miss
             draws = uniform(0, len(places), shaping.draws, _seed() if shaping.draws else 0)
         # Workers are as many as there is to gain from.
         threads = None if get_worker_info() is None else 1
-        return self.cache.gathered(places, shaping, draws, out=room, threads=threads)
+        located = self.cache.located(places)
+        return self.cache.gathered(places, shaping, draws, located, out=room, threads=threads)
 
 
 class Fetched(Sequence[Any]):
@@ -144,41 +150,38 @@ class Fetched(Sequence[Any]):
 
     def __getitem__(self, place: Any) -> Any:
         if self._values is None:
-            self._values = self._transformed(self._gather())
+            room = partial(np.empty, dtype=self._dataset.cache.recipe.dtype)
+            self._values = self._gathered(room)
         return item_of(self._values, self._dataset.fields, range(len(self))[place])
 
     def whole(self) -> Any:
-        """Return the batch, in memory that is sent to another process without a copy."""
-        dataset = self._dataset
-        kept = dataset.transform is None
-        values = self._transformed(self._gather(sent=kept and get_worker_info() is not None))
-        fields = values_of(dataset.fields)
-        if not kept and "image" in fields:
-            place = fields.index("image")
-            values[place] = _stacked(values[place])
-        if dataset.target_transform is not None and "label" in fields:
-            place = fields.index("label")
-            values[place] = default_collate(values[place])
+        """Return the batch, in a worker over memory that is sent without a copy."""
+        dataset, fields = self._dataset, values_of(self._dataset.fields)
+        changed = dataset.transform is not None or dataset.batch_transform is not None
+        sent = get_worker_info() is not None and not changed
+        dtype = dataset.cache.recipe.dtype
+        values = self._gathered(partial(shared, dtype=dtype) if sent else dataset._ring.room)  # noqa: SLF001  # its own
+        for place, name in enumerate(fields):
+            if name in {"image", "label"} and isinstance(values[place], _Each):
+                values[place] = _stacked(values[place])
         return values[0] if isinstance(dataset.fields, str) else tuple(values)
 
-    def _gather(self, *, sent: bool = False) -> list[Any]:
+    def _gathered(self, room: Callable[[int], NDArray[Any]]) -> list[Any]:
+        """Return the fields of the batch after the transforms."""
         dataset = self._dataset
-        dtype = dataset.cache.recipe.dtype
-        room = shared if sent else np.empty
-        batch = dataset._gathered(self._rows, partial(room, dtype=dtype))  # noqa: SLF001  # its own
-        return tensors(batch, dataset.fields)
-
-    def _transformed(self, values: list[Any]) -> list[Any]:
-        """Return the fields of a batch after the transforms; a list of what each picture gave."""
-        dataset, fields = self._dataset, values_of(self._dataset.fields)
-        for place, name in enumerate(fields):
+        values = tensors(dataset._gathered(self._rows, room), dataset.fields)  # noqa: SLF001
+        for place, name in enumerate(values_of(dataset.fields)):
             if name == "image" and dataset.batch_transform is not None:
                 values[place] = dataset.batch_transform(values[place])
             if name == "image" and dataset.transform is not None:
-                values[place] = [dataset.transform(image) for image in values[place]]
+                values[place] = _Each(map(dataset.transform, values[place]))
             if name == "label" and dataset.target_transform is not None:
-                values[place] = [dataset.target_transform(int(label)) for label in values[place]]
+                values[place] = _Each(map(dataset.target_transform, values[place].tolist()))
         return values
+
+
+class _Each(list[Any]):
+    """What a transform gave for each picture."""
 
 
 def collate(items: Sequence[Any]) -> Any:
