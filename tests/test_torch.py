@@ -249,6 +249,7 @@ def test_transforms_are_called_for_each_picture_each_label_and_each_batch(unifor
     )
     images, labels = next(iter(DataLoader(dataset, 5, collate_fn=collated)))
     assert torch.equal(images, (plain + 1) // 2)
+    assert images.is_contiguous(memory_format=torch.channels_last) == (collated is collate)
     assert labels.tolist() == (uniform.labels[:5] + 100).tolist()
     assert calls == [(5, 3, 48, 48)]
     assert torch.equal(dataset[2][0], images[2])
@@ -468,6 +469,7 @@ def test_a_state_goes_on_with_the_very_next_row(uniform, made, stop):
 
 
 @forking
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's own call
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_stateful_dataloader_resumes_in_the_middle_of_an_epoch(uniform, count):
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
