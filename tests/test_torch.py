@@ -170,10 +170,12 @@ def test_a_batch_is_one_gather_and_is_handed_over_as_it_lies(uniform, monkeypatc
         return batch
 
     monkeypatch.setattr(mmcache.Cache, "gathered", noted)
-    batches = list(DataLoader(Dataset(uniform), 10, collate_fn=collate))
+    dataset = Dataset(uniform, fields=("image", "row"))
+    batches = list(DataLoader(dataset, 10, collate_fn=collate))
     assert len(gathers) == len(batches) == 3
-    for (images, _), batch in zip(batches, gathers, strict=True):
+    for (images, rows), batch in zip(batches, gathers, strict=True):
         assert images.data_ptr() == batch.images.ctypes.data
+        assert rows.data_ptr() != batch.rows.ctypes.data  # which may be an epoch's order
 
 
 def test_buffers_are_used_again_and_never_while_a_batch_is_kept(uniform):
@@ -315,7 +317,7 @@ def test_in_a_worker_a_batch_is_gathered_into_the_memory_that_is_sent(uniform, r
     assert images.__reduce__()[1][0] is images.flat
 
 
-def test_an_empty_batch_needs_no_shared_memory(uniform, monkeypatch):
+def test_an_empty_batch_has_its_shape_in_a_worker_too(uniform, monkeypatch):
     in_a_worker(monkeypatch)
     images, labels = collate(Dataset(uniform).__getitems__([]))
     assert images.shape == (0, 3, 48, 48)
@@ -736,11 +738,13 @@ def test_large_batches_single_images_lists_and_grey_are_normalised(uniform, ragg
 
 def test_normalize_works_on_other_devices_and_travels():
     normalize = Normalize(MEAN, STD)
+    pickled = pickle.dumps(normalize)
     images = torch.zeros(2, 4, 5, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     away = normalize(images.to("meta"))
     assert away.is_meta
     assert (away.shape, away.stride(), away.dtype) == ((2, 3, 4, 5), images.stride(), torch.float32)
-    assert torch.equal(pickle.loads(pickle.dumps(normalize))(images), normalize(images))
+    assert torch.equal(pickle.loads(pickled)(images), normalize(images))
+    assert len(pickle.dumps(normalize)) == len(pickled)  # nothing of the devices here
     assert "0.485" in repr(normalize)
 
 

@@ -54,8 +54,6 @@ def page_locked(elements: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def shared(elements: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a flat array in memory that is sent to another process without a copy."""
-    if not elements:
-        return np.empty(0, dtype)  # there is no shared memory of no bytes
     # As torch's own default_collate does it; what is public copies into shared memory.
     storage = torch.UntypedStorage._new_shared(elements * dtype.itemsize)  # noqa: SLF001
     tensor = torch.empty(0, dtype=_like(dtype)).set_(storage, 0, (elements,))
