@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mmcache.recipe import Resample
     from mmcache.shaping import Crop, Pad, Position
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "Ring"]
 
 _AHEAD = 2  # batches that the system is asked to read before they are gathered
 _COLD = 16  # batches that are asked for without a look, after one was not in memory
@@ -172,7 +172,7 @@ class Loader:
         self._buckets = _fitting(buckets, cache, self.batch_size, self._shaping, shuffle)
         dtype = cache.recipe.dtype
         self._room: Callable[[int], NDArray[Any]] = (
-            _Ring(dtype, self._prefetch + 2).room
+            Ring(dtype, self._prefetch + 2).room
             if allocate is None
             else lambda elements: allocate(elements, dtype)
         )
@@ -210,7 +210,7 @@ class Loader:
         1 is a full shuffle. A batch of 256 with a quality of 0.25 is as mixed as 64 rows that were
         drawn at random from the whole cache.
         """
-        steps = (step.places for step in self._steps(self.epoch, 0))
+        steps = (step.places for step in self.steps(self.epoch, 0))
         return mixture(steps, len(self.cache))
 
     def __repr__(self) -> str:
@@ -246,7 +246,7 @@ class Loader:
         self.epoch = check_seed("epoch", state["epoch"])
         self._position = _whole("position", state["position"], 0)
         self._begun = self._resumed = True
-        if next(self._steps(self.epoch, self._position), None) is None:  # at its end
+        if next(self.steps(self.epoch, self._position), None) is None:  # at its end
             self.epoch, self._position = self.epoch + 1, 0
 
     def _identity(self) -> dict[str, Any]:
@@ -278,8 +278,11 @@ class Loader:
 
     # What comes when -----------------------------------------------------------------------------
 
-    def _steps(self, epoch: int, position: int) -> Iterator[_Step]:
-        """Yield the batches of an epoch, from a number of rows on."""
+    def steps(self, epoch: int, position: int) -> Iterator[_Step]:
+        """Yield what the batches of an epoch will be, from a number of rows on; nothing is read.
+
+        Samplers for other libraries are made of it.
+        """
         if self._buckets is not None:
             yield from self._bucket_steps(epoch, position)
             return
@@ -353,7 +356,7 @@ class _Epoch:
         self._loader = loader
         self._epoch = epoch
         self._position = position
-        self._steps = loader._steps(epoch, position)  # noqa: SLF001  # its own loader
+        self._steps = loader.steps(epoch, position)
         self._upcoming: deque[_Step] = deque()
         self._gathering: deque[Future[Batch]] = deque()
         self._prefetch = loader._prefetch  # noqa: SLF001
@@ -426,9 +429,9 @@ class _Gather:
         memory = min(free_memory(), machine_memory()) / 2
         self._streams = frame.counts["pixel_bytes"] * part > memory
         order = loader._order  # noqa: SLF001
-        group = order.block * order.mixed * frame.counts["pixel_bytes"] / len(cache)
+        group = order.block * order.mixed * part * frame.counts["pixel_bytes"] / max(1, len(cache))
         self._in_groups = order.shuffle == "blocks" and group < memory / 4
-        self._scratch = _Ring(cache.recipe.dtype, loader._threads)  # noqa: SLF001
+        self._scratch = Ring(cache.recipe.dtype, loader._threads)  # noqa: SLF001
         self._cold = 0  # batches that are not looked at any more before they are asked for
 
     def __call__(self, step: _Step, coming: list[_Step]) -> Batch:
@@ -451,7 +454,7 @@ class _Gather:
             self._cold = self._cold - 1 if self._cold else _COLD
 
 
-class _Ring:
+class Ring:
     """Buffers that are used again as soon as nobody refers to them.
 
     Everything that can reach a buffer refers to it: views of numpy, tensors made from them,
@@ -465,7 +468,7 @@ class _Ring:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Ring, (self._dtype, self._most)  # another process has buffers of its own
+        return Ring, (self._dtype, self._most)  # another process has buffers of its own
 
     def room(self, elements: int) -> NDArray[Any]:
         """Return a flat buffer of at least so many elements."""
