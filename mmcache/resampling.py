@@ -103,9 +103,7 @@ def resized(
         raise SettingError(
             f"out is {out.dtype} {out.shape}, and what is written there is {picture.dtype} {shape}"
         )
-    if taken.shape == shape:
-        out[...] = taken
-    elif resampler_for(resampler, resample) == "cykooz":
+    if resampler_for(resampler, resample) == "cykooz":
         out[...] = _by_cykooz(taken, shape, resample)
     else:
         out[...] = _by_pillow(taken, shape, resample)

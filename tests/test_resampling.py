@@ -288,7 +288,15 @@ def test_nothing_is_imported_before_it_is_used():
 
 @pytest.mark.parametrize(
     "window",
-    [(0, 0, 5, 4), (0, 0, 4, 7), (-1, 0, 2, 2), (0, -2, 2, 2), (4, 0, 1, 1), (0, 0, 0, 2)],
+    [
+        (0, 0, 5, 4),
+        (0, 0, 4, 7),
+        (-3, 0, 2, 2),
+        (0, -2, 1, 1),
+        (0, -3, 2, 2),
+        (4, 0, 1, 1),
+        (0, 0, 0, 2),
+    ],
 )
 def test_a_window_that_is_not_inside_is_an_error(window):
     picture = np.zeros((4, 6, 3), np.uint8)
