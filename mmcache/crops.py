@@ -91,7 +91,7 @@ def random_resized(
         For each picture: its place, vertically and horizontally; then for each try the area and
         the ratio.
     """
-    place, tries = draws[:, :DRAWS_AT_RANDOM], draws[:, DRAWS_AT_RANDOM:]
+    place, tries = draws[:, :DRAWS_AT_RANDOM], draws[:, DRAWS_AT_RANDOM:DRAWS_RESIZED]
     tall, wide = heights[:, None], widths[:, None]
     areas = _between(scale[0], scale[1], tries[:, 0::2]) * (tall * wide)
     ratios = np.exp(_between(np.log(ratio[0]), np.log(ratio[1]), tries[:, 1::2]))
