@@ -191,13 +191,31 @@ def test_a_window_of_the_wanted_size_is_copied_as_it_is(one, resample):
     assert not np.shares_memory(made, picture)
 
 
-@given(pictures_and_windows(), sizes)
-def test_a_mirrored_window_into_a_mirrored_view_is_the_same_picture(one, size):
+@given(pictures_and_windows(), sizes, filters)
+def test_a_mirrored_window_is_the_window_of_a_mirrored_picture(one, size, resample):
     picture, (top, left, height, width) = one
-    plain = resized(picture, (top, left, height, width), size, resampler="pillow")
-    mirrored = np.empty((*size, picture.shape[2]), picture.dtype)
-    resized(picture, (top, left, height, width), size, out=mirrored[:, ::-1], resampler="pillow")
-    assert np.array_equal(mirrored, plain[:, ::-1])
+    turned = np.ascontiguousarray(picture[:, ::-1])
+    right = picture.shape[1] - left - width
+    made = resized(picture, (top, left, height, width), size, resample, mirror=True)
+    assert np.array_equal(made, resized(turned, (top, right, height, width), size, resample))
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "hamming", "bicubic", "lanczos"])
+def test_it_makes_no_difference_whether_mirroring_comes_first_or_last(resample):
+    picture = a_photo()
+    for window in ((0, 0, 90, 120), (3, 5, 61, 77), (10, 10, 33, 98)):
+        made = resized(picture, window, (64, 80), resample)
+        mirrored = resized(picture, window, (64, 80), resample, mirror=True)
+        assert np.abs(mirrored[:, ::-1].astype(int) - made).max() <= 1
+
+
+@given(pictures_and_windows(), sizes)
+def test_out_may_be_any_view(one, size):
+    picture, window = one
+    plain = resized(picture, window, size, resampler="pillow")
+    turned = np.empty((*size, picture.shape[2]), picture.dtype)
+    resized(picture, window, size, out=turned[::-1, ::-1], resampler="pillow")
+    assert np.array_equal(turned, plain[::-1, ::-1])
 
 
 @pytest.mark.parametrize("resampler", ["auto", "pillow"])
