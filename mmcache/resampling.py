@@ -1,10 +1,10 @@
 """Part of a picture brought to a size, antialiased: one slice, one resize. No files.
 
 Pillow does it everywhere. Where cykooz-resizer is installed (``pip install "mmcache[fast]"``) it
-does it three times as fast, by the same filters on the same grid: it rounds at other places, and so
-nearly every pixel is the same and few differ by more than 1. Against Pillow, over random resized
-crops of photos, its bilinear is 54 dB away at the least, bicubic 50 dB, Lanczos 45 dB; it is as
-near to the exact result as Pillow is.
+does it three times as fast, by the same filters on the same grid, and comes as near to the exact
+result as Pillow does. It rounds at other places: of 1,000 random resized crops of photos no pixel
+differed by more than 1 of 255 from Pillow's by bilinear (54 dB at the least); by bicubic and
+Lanczos few did, where both clip, and the farthest crops were 50 and 46 dB away.
 
 Both round and clip to whole numbers between the two passes, rows and columns; so do they with 16
 bits. Where there is alpha, colours count as much as they are seen.
