@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from mmcache.gathering import Buffer
     from mmcache.recipe import Resample
+    from mmcache.resampling import Resampler
     from mmcache.shaping import Crop, Pad, Position
     from mmcache.stores.frame import Frame
 
@@ -394,6 +395,7 @@ class Cache:
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         resample: Resample = "bilinear",
+        resampler: Resampler = "auto",
         centering: tuple[float, float] = (0.5, 0.5),
         background: int | tuple[int, ...] | None = None,
         mask: bool = False,
@@ -430,6 +432,9 @@ class Cache:
             height, drawn as torchvision's ``RandomResizedCrop`` draws them.
         resample : str
             The filter of random resized crops.
+        resampler : {"auto", "pillow", "cykooz"}
+            Who resamples them: the fastest that is installed, or one by name, where pixels must be
+            the same on every machine (see :mod:`mmcache.resampling`).
         centering : (float, float)
             Where pictures lie in their padding, vertical and horizontal: 0 is top or left.
         background : int or (int, ...), optional
@@ -454,7 +459,8 @@ class Cache:
         """
         shaping = Shaping(
             pad=pad, crop=crop, position=position, flip=flip, size=size, scale=scale, ratio=ratio,
-            resample=resample, centering=centering, background=background, mask=mask,
+            resample=resample, resampler=resampler, centering=centering, background=background,
+            mask=mask,
         )  # fmt: skip
         if isinstance(rows, slice):
             rows = np.arange(len(self), dtype=np.int64)[rows]

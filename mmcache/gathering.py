@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from mmcache.errors import SettingError
 from mmcache.geometry import Size
+from mmcache.resampling import resized
 from mmcache.workers import worker_count
 
 if TYPE_CHECKING:
@@ -392,12 +394,8 @@ class _Resampled:
     def __init__(self, located: Located, cut: _Cut, images: NDArray[Any], shaping: Shaping) -> None:
         self.located = located
         self.cut = cut
-        # It loads Pillow, which opening and slicing do not.
-        from mmcache.resampling import resized  # noqa: PLC0415
-
         self.images = images
-        self.resample = shaping.resample
-        self.resized = resized
+        self.resized = partial(resized, resample=shaping.resample, resampler=shaping.resampler)
 
     def __call__(self, part: slice) -> None:
         images = self.images[part]
@@ -407,18 +405,25 @@ class _Resampled:
         mirrored = [False] * len(images) if flipped is None else flipped[part].tolist()
         views = self.located.part(part).views()
         for image, view, window, mirror in zip(images, views, windows, mirrored, strict=True):
-            if mirror:
-                lines = self.resized(view, window, size, self.resample).reshape(size.height, -1)
-                _mirrored(lines, image.reshape(lines.shape), size.width, image.shape[2])
-            else:
-                self.resized(view, window, size, self.resample, out=image)
+            self.resized(view, window, size, out=image, mirror=mirror)
 
 
 # Sharing the work --------------------------------------------------------------------------------
 
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_pools: dict[int, ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Forget threads that a new process does not have, and a lock that one of them may hold."""
+    global _pools_lock  # noqa: PLW0603  # a lock that nobody can release any more
+    _pools.clear()
+    _pools_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _in_parts(count: int, threads: int, work: Callable[[slice], None]) -> None:
@@ -435,12 +440,11 @@ def _in_parts(count: int, threads: int, work: Callable[[slice], None]) -> None:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Return threads that stay for the next batch; a process that was forked has none of them."""
+    """Return threads that stay for the next batch."""
     with _pools_lock:
-        known = os.getpid(), threads
-        if known not in _pools:
-            _pools[known] = ThreadPoolExecutor(threads, "mmcache-gather")
-        return _pools[known]
+        if threads not in _pools:
+            _pools[threads] = ThreadPoolExecutor(threads, "mmcache-gather")
+        return _pools[threads]
 
 
 # What of it is picture ---------------------------------------------------------------------------

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mmcache.cache import Cache
     from mmcache.gathering import Located
     from mmcache.recipe import Resample
+    from mmcache.resampling import Resampler
     from mmcache.shaping import Crop, Pad, Position
 
 __all__ = ["Loader", "Ring"]
@@ -98,7 +99,7 @@ class Loader:
     allocate : callable, optional
         Gives a flat writable array for a number of elements and a dtype, a new one for each batch;
         by default a ring of buffers is used again and again.
-    pad, crop, position, flip, size, scale, ratio, resample, centering, background, mask
+    pad, crop, position, flip, size, scale, ratio, resample, resampler, centering, background, mask
         As for :meth:`mmcache.Cache.batch`.
 
     Attributes
@@ -143,6 +144,7 @@ class Loader:
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         resample: Resample = "bilinear",
+        resampler: Resampler = "auto",
         centering: tuple[float, float] = (0.5, 0.5),
         background: int | tuple[int, ...] | None = None,
         mask: bool = False,
@@ -151,7 +153,8 @@ class Loader:
         self.batch_size = _whole("batch_size", batch_size, 1)
         self._shaping = Shaping(
             pad=pad, crop=crop, position=position, flip=flip, size=size, scale=scale, ratio=ratio,
-            resample=resample, centering=centering, background=background, mask=mask,
+            resample=resample, resampler=resampler, centering=centering, background=background,
+            mask=mask,
         )  # fmt: skip
         self._shaping.colour(cache.recipe.background, cache.recipe.brightest)  # type: ignore[arg-type]
         self._drop_last = bool(drop_last)

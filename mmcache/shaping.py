@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from mmcache.crops import at_random, centred, random_resized
+from mmcache.crops import (
+    DRAWS_AT_RANDOM,
+    DRAWS_RESIZED,
+    at_random,
+    centred,
+    random_resized,
+)
 from mmcache.errors import SettingError, ShapesDifferError
 from mmcache.geometry import Size
 from mmcache.recipe import RESAMPLES, Resample
+from mmcache.resampling import RESAMPLERS, Resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +34,7 @@ Position = Literal["center", "random"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 
 _LARGEST_EDGE = 65_535
-_FLIP, _PLACE = 1, 2  # numbers drawn for a flip, and for a crop's position
-_TRIES = 10 * 4  # numbers drawn for a random resized crop
+_FLIP = 1  # numbers drawn for a flip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,7 @@ class Shaping:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     resample: Resample = "bilinear"
+    resampler: Resampler = "auto"
     centering: tuple[float, float] = (0.5, 0.5)
     background: tuple[int, ...] | int | None = None
     mask: bool = False
@@ -70,6 +77,9 @@ class Shaping:
             raise SettingError(f"position={self.position!r} is neither center nor random")
         if self.resample not in RESAMPLES:
             raise SettingError(f"resample={self.resample!r} is not one of {', '.join(RESAMPLES)}")
+        if self.resampler not in RESAMPLERS:
+            names = ", ".join(RESAMPLERS)
+            raise SettingError(f"resampler={self.resampler!r} is not one of {names}")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -89,9 +99,9 @@ class Shaping:
     def draws(self) -> int:
         """How many random numbers a picture needs."""
         if self.crop == "random_resized":
-            return _FLIP + _TRIES
+            return _FLIP + DRAWS_RESIZED
         if self.position == "random":
-            return _FLIP + _PLACE
+            return _FLIP + DRAWS_AT_RANDOM
         return _FLIP if self.flip else 0
 
     @property

@@ -17,6 +17,8 @@ TINY = {
                    "--opens=1"],
     "bench_formats": ["--painted=8", "--size=64", "--rounds=1", "--hand-rounds=1",
                       "--read-rounds=2", "--reads=100", "--hand-reads=5"],
+    "bench_crops": ["--painted=8", "--size=64", "--rounds=1", "--crops=6", "--sample=2",
+                    "--crop=48", "--small=20"],
     "bench_copying": ["--painted=8", "--size=64", "--rounds=1"],
     "bench_memory": ["--painted=8", "--few=20", "--many=60", "--files=6", "--rounds=1"],
 }  # fmt: skip
@@ -27,6 +29,7 @@ ROWS = {
     "bench_pictures": ["the bare steps", "mmcache's decode step", "PNG, palette", "JPEG 2000"],
     "bench_read": ["bare loop over lists", "`cache[key]`", "`cache.batch` of 8", "opening, ms"],
     "bench_formats": ["npy", "hdf5", "zarr, one (1 shard)", "zarr, a picture a chunk", "vlen"],
+    "bench_crops": ["mmcache, Pillow", "Pillow, box of the whole", "NumPy, two matrices"],
     "bench_copying": ["brought to disk", "mmc to zarr", "jpeg, quality 95", "zarr, zstd"],
     "bench_memory": ["plan 20", "plan 60", "build 20", "build 60"],
 }
