@@ -11,6 +11,7 @@ __all__ = [
     "DamagedCacheError",
     "DestinationError",
     "DifferentCacheError",
+    "MissingLibraryError",
     "MmcacheError",
     "NoSpaceError",
     "PictureError",
@@ -92,6 +93,10 @@ class DifferentCacheError(MmcacheError, ValueError):
 
 class ShapesDifferError(MmcacheError, ValueError):
     """One array was asked of pictures whose shapes differ, or that is larger than memory."""
+
+
+class MissingLibraryError(MmcacheError, ImportError):
+    """A library that a part of mmcache is made for, and that is not installed."""
 
 
 class SelectionError(MmcacheError, TypeError):

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import json
 import os
-import pkgutil
 import re
 import shlex
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rooms import modules
 
 import mmcache
 from mmcache.cli import main, parser
@@ -258,10 +258,7 @@ def test_every_option_and_every_choice_of_a_command_is_documented(name):
     assert {word for word in told_words(name) if word.startswith("--")} <= known
 
 
-MODULES = [module.name for module in pkgutil.walk_packages(mmcache.__path__, "mmcache.")]
-
-
-@pytest.mark.parametrize("name", ["mmcache", *MODULES])
+@pytest.mark.parametrize("name", ["mmcache", *modules()])
 def test_the_examples_in_the_docstrings_are_true(name):
     if name == "mmcache.__main__":
         pytest.skip("it is the command line itself")

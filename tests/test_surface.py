@@ -4,21 +4,17 @@ import ast
 import importlib
 import inspect
 import pickle
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rooms import LIBRARIES, modules
 
 import mmcache
 from mmcache import errors
 
-MODULES = sorted(
-    one.name
-    for one in pkgutil.walk_packages(mmcache.__path__, "mmcache.")
-    if "__main__" not in one.name
-)
+MODULES = [name for name in modules() if "__main__" not in name]
 
 
 def run(code):
@@ -39,6 +35,18 @@ def test_every_module_imports_says_what_it_is_for_and_what_it_exports(module):
     imported = importlib.import_module(module)
     assert imported.__doc__
     assert all(hasattr(imported, name) for name in imported.__all__)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_module_whose_library_is_missing_says_in_one_sentence_what_to_install(library):
+    said = run(
+        f"import sys; sys.modules[{library!r}] = None\n"  # as if it were not installed
+        "import mmcache\n"
+        f"try: import mmcache.{library}\n"
+        "except mmcache.MissingLibraryError as error: print(error)"
+    )
+    assert said[:2] == [f"mmcache.{library}", "needs"]
+    assert "pip install" in " ".join(said)
 
 
 def test_no_module_shadows_a_public_name():
@@ -129,6 +137,7 @@ ERRORS = [
     errors.CacheNotFoundError("why"),
     errors.DamagedCacheError("why"),
     errors.DifferentCacheError("why"),
+    errors.MissingLibraryError("why"),
     errors.ShapesDifferError("why"),
     errors.SelectionError("why"),
     errors.RowError("why"),
@@ -171,6 +180,7 @@ def test_an_error_is_ours_prints_its_sentence_and_travels(error):
         ("CacheNotFoundError", FileNotFoundError),
         ("DamagedCacheError", ValueError),
         ("DifferentCacheError", ValueError),
+        ("MissingLibraryError", ImportError),
         ("ShapesDifferError", ValueError),
         ("SelectionError", TypeError),
         ("RowError", IndexError),
