@@ -17,6 +17,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say them, with shapes and units
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["keras", "tensorflow"]  # what is said of them needs none of them
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False

@@ -9,6 +9,7 @@ Grain's is needed here.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class DataSource:
 
     def __init__(self, cache: Cache, **shaping: Any) -> None:
         self.cache = cache
+        self._settings = shaping
         self._shaping = Shaping(**shaping)
         if self._shaping.draws:
             raise SettingError(
@@ -89,6 +91,10 @@ class DataSource:
         if batch.mask is not None:
             shaped["mask"] = batch.mask[0]
         return shaped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew where it arrives, so that no labels travel.
+        return functools.partial(DataSource, self.cache, **self._settings), ()
 
     def __repr__(self) -> str:
         # Grain compares it to tell whether a checkpoint is of this source.

@@ -210,7 +210,7 @@ class Loader:
 
     @property
     def edges(self) -> Edges:
-        """Height and width of every batch; None where batches differ.
+        """Height and width of every batch; None where batches may differ.
 
         :class:`ShapesDifferError` (a ``ValueError``) where some batch is not one array.
         """

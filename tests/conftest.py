@@ -1,5 +1,6 @@
 """A painted folder and two caches of it, built once: no test may change them."""
 
+import importlib.util
 import os
 import tempfile
 
@@ -11,8 +12,9 @@ from mmcache import filling, layout
 from mmcache.testing import paint_folder
 
 # Keras looks at these when it is imported: which backend, and where its settings are written.
-os.environ.setdefault("KERAS_BACKEND", "torch")
-os.environ.setdefault("KERAS_HOME", os.path.join(tempfile.gettempdir(), "mmcache-tests-keras"))
+BACKENDS = [name for name in ("torch", "tensorflow", "jax") if importlib.util.find_spec(name)]
+os.environ.setdefault("KERAS_BACKEND", (BACKENDS or ["torch"])[0])
+os.environ.setdefault("KERAS_HOME", f"{tempfile.gettempdir()}/mmcache-tests-keras")
 
 # A machine that is busy is not a wrong answer.
 settings.register_profile("mmcache", deadline=None)

@@ -11,8 +11,6 @@ LIBRARIES = ("keras", "tensorflow")
 
 def modules():
     """Return the names of all modules of mmcache that can be imported here."""
-    missing = {
-        f"mmcache.{name}" for name in LIBRARIES if importlib.util.find_spec(name) is None
-    }
+    missing = {f"mmcache.{name}" for name in LIBRARIES if importlib.util.find_spec(name) is None}
     found = {one.name for one in pkgutil.walk_packages(mmcache.__path__, "mmcache.")}
     return sorted(found - missing)
