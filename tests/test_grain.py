@@ -1,5 +1,6 @@
 """Grain: a source of pictures, alone and in Grain's pipelines."""
 
+import importlib
 import pickle
 
 import numpy as np
@@ -7,8 +8,6 @@ import pytest
 
 import mmcache
 from mmcache.grain import DataSource
-
-ABSENT = "pip install grain"
 
 
 @pytest.mark.parametrize("name", ["uniform", "ragged"])
@@ -84,6 +83,14 @@ def test_the_repr_tells_sources_apart_as_checkpoints_need_it(ragged, uniform):
 # In Grain's pipelines -----------------------------------------------------------------------------
 
 
+@pytest.fixture
+def grain():
+    library = pytest.importorskip("grain", reason="pip install grain")
+    # Its processes look at flags of the command line where jax is installed.
+    importlib.import_module("absl.flags").FLAGS.mark_as_parsed()
+    return library
+
+
 def by_row(batches):
     """Return the pictures of batches by their rows."""
     return {
@@ -100,8 +107,7 @@ def are_those_of(cache, batches, total):
     assert all(np.array_equal(image, cache[row]) for row, image in seen.items())
 
 
-def test_a_map_dataset_shuffles_and_batches_it(uniform):
-    grain = pytest.importorskip("grain", reason=ABSENT)
+def test_a_map_dataset_shuffles_and_batches_it(grain, uniform):
     source = DataSource(uniform)
     assert isinstance(source, grain.sources.RandomAccessDataSource)
     dataset = grain.MapDataset.source(source).shuffle(seed=3).batch(7)
@@ -113,9 +119,7 @@ def test_a_map_dataset_shuffles_and_batches_it(uniform):
         assert one["label"].tolist() == uniform.labels[one["row"]].tolist()
 
 
-def test_random_crops_are_a_random_map(uniform):
-    grain = pytest.importorskip("grain", reason=ABSENT)
-
+def test_random_crops_are_a_random_map(grain, uniform):
     def cropped(one, rng):
         top, left = rng.integers(0, 48 - 32 + 1, 2)
         return one | {"image": one["image"][top : top + 32, left : left + 32]}
@@ -126,8 +130,7 @@ def test_random_crops_are_a_random_map(uniform):
     assert not np.array_equal(first["image"], second["image"])
 
 
-def test_processes_of_grain_read_it(uniform, ragged):
-    grain = pytest.importorskip("grain", reason=ABSENT)
+def test_processes_of_grain_read_it(grain, uniform, ragged):
     dataset = grain.MapDataset.source(DataSource(uniform)).shuffle(seed=3).batch(5)
     options = grain.MultiprocessingOptions(num_workers=2)
     batches = list(dataset.to_iter_dataset().mp_prefetch(options))
@@ -147,8 +150,7 @@ def loader(grain, source, **settings):
     )
 
 
-def test_a_data_loader_goes_on_where_its_state_says(uniform):
-    grain = pytest.importorskip("grain", reason=ABSENT)
+def test_a_data_loader_goes_on_where_its_state_says(grain, uniform):
     batches = list(loader(grain, DataSource(uniform)))
     stopped = iter(loader(grain, DataSource(uniform)))
     for _ in range(2):

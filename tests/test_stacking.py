@@ -37,8 +37,7 @@ def seen(cache, shaping):
 
 @pytest.mark.parametrize("shaping", SHAPINGS, ids=str)
 @pytest.mark.parametrize("name", ["ragged", "uniform"])
-def test_the_edges_are_those_of_every_batch(name, shaping, request, monkeypatch):
-    monkeypatch.setattr(stacking, "_ROWS", 5)  # so that they are looked at in several parts
+def test_the_edges_are_those_of_every_batch(name, shaping, request):
     cache = request.getfixturevalue(name)
     loader = mmcache.Loader(cache, 2, **shaping)
     try:
@@ -48,6 +47,14 @@ def test_the_edges_are_those_of_every_batch(name, shaping, request, monkeypatch)
             _ = loader.edges
         return
     assert loader.edges == expected
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_shapes_that_differ_are_found_wherever_they_lie(ragged, rows, monkeypatch):
+    monkeypatch.setattr(stacking, "_ROWS", rows)  # so that they are looked at in several parts
+    with pytest.raises(mmcache.ShapesDifferError, match="these pictures differ in shape"):
+        _ = mmcache.Loader(ragged, 2).edges
+    assert mmcache.Loader(ragged, 2, pad=64).edges == (64, 64)
 
 
 def test_a_narrower_cache_whose_shapes_agree_needs_no_shaping(ragged):
