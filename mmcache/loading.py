@@ -19,6 +19,7 @@ from mmcache.memory import free_memory, machine_memory
 from mmcache.orders import MIXED, Order, Remainder, Shuffle, mixture, share
 from mmcache.paging import Pages
 from mmcache.shaping import Shaping
+from mmcache.stacking import stacked_edges
 from mmcache.workers import worker_count
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from mmcache.recipe import Resample
     from mmcache.resampling import Resampler
     from mmcache.shaping import Crop, Pad, Position
+    from mmcache.stacking import Edges
 
-__all__ = ["Loader", "Ring"]
+__all__ = ["Loader", "Ring", "rows_digest"]
 
 _AHEAD = 2  # batches that the system is asked to read before they are gathered
 _COLD = 16  # batches that are asked for without a look, after one was not in memory
@@ -207,6 +209,21 @@ class Loader:
         self._begun, self._resumed, self._position = False, False, 0
 
     @property
+    def shaping(self) -> Shaping:
+        """How pictures are cut and filled."""
+        return self._shaping
+
+    @property
+    def edges(self) -> Edges:
+        """Height and width of every batch; None where batches may differ.
+
+        :class:`ShapesDifferError` (a ``ValueError``) where some batch is not one array.
+        """
+        if self._buckets is not None:
+            return None, None
+        return stacked_edges(self.cache, self._shaping)
+
+    @property
     def quality(self) -> float:
         """How well batches are mixed, from 0 to 1: see :func:`mmcache.orders.mixture`.
 
@@ -257,7 +274,7 @@ class Loader:
         order = self._order
         identity = {
             "fingerprint": self.cache.fingerprint,
-            "rows": _rows_digest(self.cache),
+            "rows": rows_digest(self.cache),
             "shuffle": order.shuffle,
             "seed": order.seed,
             "rank": self._rank,
@@ -553,7 +570,7 @@ def _block(cache: Cache) -> int:
     return max(1, round(_BLOCK_BYTES / max(1.0, each)))
 
 
-def _rows_digest(cache: Cache) -> str:
+def rows_digest(cache: Cache) -> str:
     """Return what tells one selection of rows from another."""
     rows = cache.rows
     if isinstance(rows, range):

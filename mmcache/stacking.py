@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Edges", "stacked_edges"]
 
 Edges = tuple[int | None, int | None]
-"""Height and width of every batch; None where batches differ."""
+"""Height and width of every batch; None where batches may differ."""
 
 _ROWS = 1 << 16  # whose shapes are looked at together, so that memory stays flat
 

@@ -1,11 +1,20 @@
 """A painted folder and two caches of it, built once: no test may change them."""
 
+import importlib.util
+import os
+import tempfile
+
 import pytest
 from hypothesis import settings
 
 import mmcache
 from mmcache import filling, layout
 from mmcache.testing import paint_folder
+
+# Keras looks at these when it is imported: which backend, and where its settings are written.
+BACKENDS = [name for name in ("torch", "tensorflow", "jax") if importlib.util.find_spec(name)]
+os.environ.setdefault("KERAS_BACKEND", (BACKENDS or ["torch"])[0])
+os.environ.setdefault("KERAS_HOME", f"{tempfile.gettempdir()}/mmcache-tests-keras")
 
 # A machine that is busy is not a wrong answer.
 settings.register_profile("mmcache", deadline=None)

@@ -5,7 +5,7 @@ import pkgutil
 
 import mmcache
 
-LIBRARIES = ("torch",)
+LIBRARIES = ("keras", "tensorflow", "torch")
 """Each module of mmcache that needs a library bears its name."""
 
 
