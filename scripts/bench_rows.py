@@ -216,17 +216,17 @@ def _probed(few: Path, path: Path, what: str) -> dict[str, float]:
     return answer
 
 
-def generated(path: Path, rows: int) -> None:
-    """Write a cache of *rows* pictures whose index is whole and whose pixels are holes."""
-    recipe = mmcache.Recipe(size=EDGE, resize="crop")
+def generated(path: Path, rows: int, edge: int = EDGE) -> None:
+    """Write a cache of *rows* squares whose index is whole and whose pixels are holes."""
+    recipe = mmcache.Recipe(size=edge, resize="crop")
     store = NpyStore()
     path.mkdir()
-    shape = (rows, EDGE, EDGE, 3)
-    length = rows * EDGE * EDGE * 3
+    shape = (rows, edge, edge, 3)
+    length = rows * edge * edge * 3
     with (path / "pixels.npy").open("wb") as file:
         file.write(npy_header(recipe.dtype, shape))
         file.truncate(PAGE + length)
-    arrays = _index(rows)
+    arrays = _index(rows, edge)
     segments = store.write_arrays(path, arrays)
     frames = {
         name: ArrayFrame(array.dtype.str, array.shape, tuple(segments[name]), "")
@@ -252,10 +252,10 @@ def generated(path: Path, rows: int) -> None:
     )
 
 
-def _index(rows: int) -> dict[str, NDArray[Any]]:
+def _index(rows: int, edge: int) -> dict[str, NDArray[Any]]:
     records = np.empty((rows, 4), "<i8")
-    records[:, OFFSET] = np.arange(rows) * (EDGE * EDGE * 3)
-    records[:, HEIGHT:] = EDGE, EDGE, 3
+    records[:, OFFSET] = np.arange(rows) * (edge * edge * 3)
+    records[:, HEIGHT:] = edge, edge, 3
     first = np.frombuffer(b"0" * DIGITS + b".jpg", np.uint8)
     keys = np.tile(first, (rows, 1))
     number = np.arange(rows)

@@ -1,0 +1,606 @@
+#!/usr/bin/env python3
+"""What training reads: batches from a warm and from a cold cache, for mmcache and for its peers.
+
+Each contender keeps the same pixels in its own way and runs in a process of its own; they take
+turns. ``--peers`` makes environments for the peers below .venv and installs them there, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from bench_rows import generated
+from contest.chart import Panel, drawn
+from contest.client import Contender, FailedError
+from contest.cold import drop, resident
+from contest.installing import installed, python_of
+from contest.limited import NoLimitError, run_limited
+from contest.peers import PEERS
+from contest.pictures import Pictures
+from measuring import median, table, workplace
+
+import mmcache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+LIMITS = ("MemoryCopy", "MemoryCopyByTwo", "MemoryCopyByPicture")
+READERS = ("DirectReads",)
+BATCHES = ("MmcacheBatchOut", "MmcacheBatchOutTwo", "MmcacheBatch", "MmcacheHdf5", "MmcacheZarr")
+LOADERS = ("MmcacheLoader", "MmcacheLoaderHdf5", "MmcacheLoaderZarr")
+HAND = (
+    "MemmapLoop", "MemmapTake", "H5pyChunks", "H5pyContiguous", "ZarrChunks", "ZarrShards", "Lmdb",
+)  # fmt: skip
+OTHERS = (
+    "MmapNinja", "Ffcv", "FfcvTwo", "Streaming", "LitData", "HuggingFace", "WebDataset", "Jpeg",
+)  # fmt: skip
+BASES = (*LOADERS[:1], *BATCHES, "MmcacheDataset", "MmcacheSamples")
+"""What the others are compared with: the first of these that takes part."""
+
+WARM = 5.0  # per cent of a file that may stay in memory when it is called cold
+
+
+class Entry(NamedTuple):
+    """A contender in one table: its line's title, its peer, and the workers of a DataLoader."""
+
+    title: str
+    name: str
+    workers: int | None = None
+
+    @property
+    def more(self) -> dict[str, int]:
+        """What is asked of it besides."""
+        return {} if self.workers is None else {"workers": self.workers}
+
+
+class Turn(NamedTuple):
+    """What one turn took, in seconds, and for how many pictures."""
+
+    clock: float
+    processor: float
+    pictures: int
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.pictures / self.clock
+
+
+class Arena:
+    """Where the contenders keep their pictures, and how they are started.
+
+    Attributes
+    ----------
+    left_out : dict of str to str
+        Why a contender is not in a table, by its title and the table's.
+    panels : list of Panel
+        What is drawn.
+    """
+
+    def __init__(self, photos: Path, work: Path, options: argparse.Namespace) -> None:
+        self.photos, self.work, self.options = photos, work, options
+        self.left_out: dict[str, str] = {}
+        self.panels: list[Panel] = []
+        self.wrote: dict[tuple[str, str], dict[str, Any] | str] = {}
+        self.caches: dict[str, Path] = {}
+        if options.peers:
+            self.left_out |= installed(PEERS.values())
+        self.pythons = {name: python_of(PEERS[name]) for name in self.chosen(PEERS)}
+
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """Return those of *names* that ``--who`` names, or all."""
+        words = [word.lower() for word in self.options.who.split(",") if word]
+        always = (*LIMITS, *READERS)
+        return [
+            name
+            for name in names
+            if not words
+            or name in always
+            or any(word in PEERS[name].title.lower() for word in words)
+        ]
+
+    def pictures(self, layout: str) -> Path:
+        """Return the cache that all pictures are from: "fixed" or "ragged"."""
+        if layout not in self.caches:
+            (self.work / layout).mkdir()
+            how: dict[str, Any] = (
+                {"size": self.options.crop, "resize": "crop"}
+                if layout == "fixed"
+                else {"size": self.options.size}
+            )
+            path = self.work / layout / "cache.mmc"
+            mmcache.build(self.photos, path, progress=False, **how)
+            self.caches[layout] = path
+        return self.caches[layout]
+
+    def contender(self, name: str, layout: str) -> Contender:
+        """Start a contender, which has written its pictures; it has nothing open yet."""
+        pictures = self.pictures(layout)
+        kept = PEERS[name].kept or name
+        if (kept, layout) not in self.wrote:
+            self.wrote[kept, layout] = self._written(kept, layout)
+        wrote = self.wrote[kept, layout]
+        if isinstance(wrote, str):
+            raise FailedError(wrote)
+        return self._start(name, layout, pictures)
+
+    def _written(self, name: str, layout: str) -> dict[str, Any] | str:
+        """Have a peer write its pictures; return what it took, or why it could not."""
+        contender = None
+        try:
+            contender = self._start(name, layout, self.pictures(layout))
+            return contender.ask("write", timeout=120)
+        except FailedError as error:
+            return str(error)
+        finally:
+            if contender:
+                contender.close()
+
+    def _start(self, name: str, layout: str, pictures: Path) -> Contender:
+        python = self.pythons.get(name) or python_of(PEERS[name])
+        if python is None:
+            needed = ", ".join(PEERS[name].modules)
+            raise FailedError(f"{needed} is not installed here (--peers installs it)")
+        where = self.work / layout / (PEERS[name].kept or name)
+        return Contender(name, python, where, pictures, self.photos, self.work / "spare" / name)
+
+    def leave_out(self, entry: Entry, where: str, error: object) -> None:
+        """Remember why a contender is not in a table."""
+        self.left_out[f"{entry.title} ({where})"] = str(error)
+
+
+# Races -------------------------------------------------------------------------------------------
+
+
+def entries(arena: Arena, *groups: Iterable[str]) -> list[Entry]:
+    """Return an entry for each peer of *groups* that was chosen."""
+    names = arena.chosen(name for group in groups for name in group)
+    return [Entry(PEERS[name].title, name) for name in names]
+
+
+def raced(
+    arena: Arena,
+    where: str,
+    layout: str,
+    those: list[Entry],
+    turn: Callable[[Contender, Entry, int], dict[str, Any]],
+) -> dict[Entry, list[Turn]]:
+    """Let all take turns, after one that is not counted, for some rounds or until time is up."""
+    running: dict[Entry, Contender] = {}
+    turns: dict[Entry, list[Turn]] = {}
+
+    def tried(entry: Entry, number: int) -> None:
+        try:
+            answer = turn(running[entry], entry, number)
+        except FailedError as error:
+            arena.leave_out(entry, where, error)
+            running.pop(entry).close(now=True)
+            turns.pop(entry, None)
+            return
+        if number:
+            taken = Turn(answer["clock"], answer["processor"], answer["pictures"])
+            turns.setdefault(entry, []).append(taken)
+
+    try:
+        for entry in those:
+            try:
+                running[entry] = arena.contender(entry.name, layout)
+                running[entry].ask("open")
+                running[entry].ask("check")
+            except FailedError as error:
+                arena.leave_out(entry, where, error)
+                if entry in running:
+                    running.pop(entry).close(now=True)
+                continue
+            tried(entry, 0)
+        end = time.monotonic() + arena.options.seconds
+        for number in range(1, arena.options.rounds + 1):
+            for entry in list(running)[:: 1 if number % 2 else -1]:
+                tried(entry, number)
+            if time.monotonic() > end:
+                break
+    finally:
+        for contender in running.values():
+            contender.close()
+    return turns
+
+
+def by_rounds(one: list[Turn], other: list[Turn]) -> float:
+    """Return how many times as fast *one* is as *other*: the median of the rounds of both."""
+    return median(a.rate / b.rate for a, b in zip(one, other, strict=False))
+
+
+def results(
+    arena: Arena,
+    title: str,
+    turns: dict[Entry, list[Turn]],
+    size: float | None,
+    limit: str,
+    beside: str,
+) -> str:
+    """Return a table, fastest first: *size* is the bytes of a picture, *limit* a peer's name."""
+    order = sorted(turns, key=lambda entry: -median(one.rate for one in turns[entry]))
+    bound = next((turns[entry] for entry in turns if entry.name == limit), None)
+    base = next((entry for name in BASES for entry in turns if entry.name == name), None)
+    arena.panels.append(
+        Panel(title, "pictures/s", [(one.title, median(t.rate for t in turns[one])) for one in order])
+    )
+    head = ["way", "pictures/s", "us, clock", "us, processor"]
+    head += ["GB/s"] * (size is not None) + [beside] * (bound is not None)
+    head += [f"{base.title}: times as fast"] * (base is not None)
+    lines = []
+    for entry in order:
+        each = turns[entry]
+        rate = median(one.rate for one in each)
+        line = [entry.title, f"{rate:,.0f}", f"{1e6 / rate:,.1f}"]
+        line += [f"{median(one.processor / one.pictures for one in each) * 1e6:,.1f}"]
+        line += [f"{rate * size / 1e9:.2f}"] if size is not None else []
+        line += [f"{by_rounds(each, bound):.2f}"] if bound is not None else []
+        line += [f"{by_rounds(turns[base], each):.2f}"] if base is not None else []
+        lines.append(line)
+    return table(head, lines)
+
+
+def epochs(
+    arena: Arena, where: str, layout: str, what: str, those: list[Entry], limit: str = "MemoryCopy"
+) -> str:
+    """Race whole epochs from a warm cache."""
+
+    def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:
+        options = arena.options
+        return contender.ask(
+            "epoch", what=what, seed=number, passes=options.passes, most=options.turn, **entry.more
+        )
+
+    turns = raced(arena, where, layout, those, turn)
+    size = mean_bytes(arena.pictures(layout)) if what not in ("views", "crops") else None
+    return results(arena, where, turns, size, limit, "of the memory copy")
+
+
+def mean_bytes(cache: Path) -> float:
+    """Return the bytes of a picture of a cache, on average."""
+    return float(np.load(cache / "records.npy")[:, 1:].prod(axis=1).mean())
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def warm(arena: Arena) -> str:
+    """Random batches of one shape."""
+    those = entries(arena, LIMITS, BATCHES, LOADERS, HAND, OTHERS)
+    return epochs(arena, "random batches of one shape", "fixed", "random", those)
+
+
+def ragged(arena: Arena) -> str:
+    """Random batches whose shapes differ, as lists of arrays in memory of their own."""
+    those = entries(arena, LIMITS, BATCHES[:3], LOADERS, HAND[:1], HAND[2:3], HAND[6:], OTHERS)
+    return epochs(arena, "random batches of many shapes", "ragged", "random", those)
+
+
+def padded(arena: Arena) -> str:
+    """The same padded to the largest of the batch; bytes are those of the pictures alone."""
+    those = entries(arena, LIMITS, BATCHES[:3], LOADERS[:1], HAND[:1], HAND[6:], OTHERS)
+    return epochs(arena, "random batches, padded", "ragged", "padded", those)
+
+
+def views(arena: Arena) -> str:
+    """Lists of views of a batch: no pixel is touched."""
+    those = entries(arena, BATCHES[2:3], HAND[:1], HAND[6:], OTHERS[:1])
+    return epochs(arena, "lists of views", "ragged", "views", those)
+
+
+def sequential(arena: Arena) -> str:
+    """An epoch in the order of the files."""
+    those = entries(arena, LIMITS, BATCHES[:1], LOADERS, HAND, OTHERS)
+    return epochs(arena, "an epoch in order", "fixed", "epoch", those)
+
+
+def single(arena: Arena) -> str:
+    """Pictures at random rows, each into memory of its own."""
+
+    def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:  # noqa: ARG001
+        count = len(Pictures(arena.pictures("fixed")))
+        rows = random.Random(number).choices(range(count), k=4000)  # noqa: S311
+        return contender.ask("singles", rows=rows, most=arena.options.turn)
+
+    those = entries(arena, BATCHES[2:], HAND[:1], HAND[2:], OTHERS)
+    title = "single pictures at random"
+    turns = raced(arena, title, "fixed", those, turn)
+    return results(arena, title, turns, None, "", "")
+
+
+def loader(arena: Arena) -> str:
+    """Everybody through torch's DataLoader, without and with two workers."""
+    through = ("MmcacheSamples", "MmcacheDataset", "MemmapLoop", "MmapNinja", "Streaming",
+               "LitData", "HuggingFace", "Jpeg")  # fmt: skip
+    those = [
+        Entry(f"{PEERS[name].title}, {workers} workers", name, workers)
+        for name in arena.chosen(through)
+        for workers in (0, 2)
+    ]
+    alone = [Entry(PEERS[name].title, name, 0) for name in
+             arena.chosen(("MmcacheLoader", "Ffcv"))]  # fmt: skip
+    return epochs(arena, "torch DataLoader", "fixed", "loader", [*alone, *those])
+
+
+def crops(arena: Arena) -> str:
+    """Random resized crops; processor time is what counts."""
+    those = entries(arena, ("MmcacheBatchOutOne", "MmcacheLoader", "PillowCrops", "Ffcv"))
+    return epochs(arena, "random resized crops", "ragged", "crops", those)
+
+
+def cold(arena: Arena) -> str:
+    """An epoch of a cache that is not in memory, in random order and in its own."""
+    parts = []
+    for what, title in (("random", "cold, random order"), ("epoch", "cold, in order")):
+        own = entries(arena, READERS, LOADERS, BATCHES[:1], HAND[:1])
+        if what == "random":
+            own += entries(arena, ["MmcacheLoaderBlocks"])
+        others = entries(arena, ("H5pyContiguous", "ZarrShards", "Lmdb"), OTHERS[:2], OTHERS[3:7])
+        turns = _cold_turns(arena, title, what, own, others)
+        size = mean_bytes(arena.pictures("fixed"))
+        parts += [
+            f"#### {title}\n",
+            results(arena, title, turns, size, "DirectReads", "of preadv") + "\n",
+        ]
+    return "\n".join(parts)
+
+
+def _cold_turns(
+    arena: Arena, title: str, what: str, own: list[Entry], others: list[Entry]
+) -> dict[Entry, list[Turn]]:
+    """Race *own* for some rounds and *others* once, each time in a fresh process."""
+    turns: dict[Entry, list[Turn]] = {}
+    end = time.monotonic() + arena.options.seconds
+    failed = set()
+    for number in range(arena.options.cold_rounds):
+        for entry in [*own, *others] if number == 0 else own:
+            if entry in failed or (turns and time.monotonic() > end and entry in others):
+                continue
+            try:
+                turn = _cold_turn(arena, entry, title, what, number)
+            except FailedError as error:
+                failed.add(entry)
+                arena.leave_out(entry, title, error)
+            else:
+                turns.setdefault(entry, []).append(turn)
+        if time.monotonic() > end:
+            break
+    return turns
+
+
+def _cold_turn(arena: Arena, entry: Entry, title: str, what: str, number: int) -> Turn:
+    contender = arena.contender(entry.name, "fixed")
+    try:
+        files = [Path(name) for name in contender.ask("open")["files"]]
+        drop(files)
+        if (part := resident(files) * 100) > WARM:
+            told = f"{part:.0f}% of its files stayed in memory, so it was not quite cold"
+            arena.left_out[f"{entry.title} ({title})"] = told
+        answer = contender.ask("epoch", what=what, seed=number, passes=1, most=10.0)
+        return Turn(answer["clock"], answer["processor"], answer["pictures"])
+    finally:
+        contender.close()
+
+
+def memory(arena: Arena) -> str:
+    """What a process and its workers hold at the end of an epoch."""
+    alone = ("MmcacheLoader", "MmcacheBatchOut", "MemmapLoop", "H5pyChunks", "ZarrChunks", "Lmdb",
+             "MmapNinja", "Ffcv", "Streaming", "LitData", "HuggingFace", "WebDataset")  # fmt: skip
+    those = [Entry(PEERS[name].title, name) for name in arena.chosen(alone)]
+    those += [
+        Entry(f"{PEERS[name].title}, DataLoader with 2 workers", name, 2)
+        for name in arena.chosen(("MmcacheSamples", "MmcacheDataset", "Jpeg"))
+    ]
+    lines = []
+    for entry in those:
+        try:
+            lines.append((entry.title, *_memory(arena, entry)))
+        except FailedError as error:
+            arena.leave_out(entry, "memory", error)
+    head = ("way", "private after imports, MB", "private at the end", "more", "file pages", "shared")
+    return table(head, lines)
+
+
+def _memory(arena: Arena, entry: Entry) -> list[str]:
+    contender = arena.contender(entry.name, "fixed")
+    try:
+        contender.ask("imports")
+        before = contender.ask("memory")["Pss_Anon"]
+        contender.ask("open")
+        what = "loader" if entry.workers else "random"
+        answer = contender.ask("epoch", what=what, seed=1, passes=1, most=10.0, weigh=True,
+                               **entry.more)  # fmt: skip
+        after = answer["memory"]
+    finally:
+        contender.close()
+    figures = (before, after["Pss_Anon"], after["Pss_Anon"] - before, after["Pss_File"],
+               after["Pss_Shmem"])  # fmt: skip
+    return [f"{value / 1e6:.1f}" for value in figures]
+
+
+def first(arena: Arena) -> str:
+    """From the start of a process to its first random batch."""
+    those = entries(arena, LOADERS, BATCHES[:1], HAND[:1], HAND[2:3], HAND[4:5], HAND[6:], OTHERS)
+    seen: dict[Entry, list[tuple[float, float]]] = {}
+    end = time.monotonic() + arena.options.seconds
+    for number in range(arena.options.starts):
+        for entry in those:
+            try:
+                seen.setdefault(entry, []).append(_first(arena, entry, number))
+            except FailedError as error:
+                arena.leave_out(entry, "first batch", error)
+        if time.monotonic() > end:
+            break
+    rows = []
+    for entry, each in seen.items():
+        if each:
+            imports, batch = (median(column) * 1e3 for column in zip(*each, strict=True))
+            rows.append((entry.title, imports + batch, imports, batch))
+    rows.sort(key=lambda row: row[1])
+    head = ("way", "ms from the start", "of it Python and imports", "open, and the first batch")
+    return table(head, ((title, *(f"{ms:,.0f}" for ms in times)) for title, *times in rows))
+
+
+def _first(arena: Arena, entry: Entry, number: int) -> tuple[float, float]:
+    contender = arena.contender(entry.name, "fixed")
+    try:
+        contender.ask("imports")
+        answer = contender.ask("first", seed=number)
+    finally:
+        contender.close()
+    imported = answer["imported"] - contender.started
+    return imported, answer["first"] - answer["imported"]
+
+
+# An epoch under a memory limit -------------------------------------------------------------------
+
+EPOCH = """
+import resource, sys
+import mmcache
+cache = mmcache.open(sys.argv[1])
+if sys.argv[2] == "batch":
+    import random
+    rows = random.Random(1).sample(range(len(cache)), len(cache))
+    batches = (cache.batch(rows[first : first + 256]) for first in range(0, len(rows), 256))
+else:
+    shuffle = {"shuffle": True, "order": False, "blocks": "blocks"}[sys.argv[2]]
+    batches = mmcache.Loader(cache, 256, shuffle=shuffle)
+seen = sum(len(batch) for batch in batches)
+assert seen == len(cache), seen
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def limited(arena: Arena) -> str:
+    """An epoch over a cache four times as large as the memory that the process may have."""
+    limit = arena.options.limit << 20
+    edge = 224
+    cache = arena.work / "large.mmc"
+    generated(cache, max(256, 4 * limit // (edge * edge * 3)), edge)
+    length = mmcache.open(cache).nbytes
+    _filled(cache / "pixels.npy")
+    lines = []
+    for way, title in (
+        ("shuffle", "mmcache.Loader, shuffled"),
+        ("blocks", 'mmcache.Loader, `shuffle="blocks"`'),
+        ("order", "mmcache.Loader, in order"),
+        ("batch", "`cache.batch(rows)`, random"),
+    ):
+        drop([cache / "pixels.npy"])
+        try:
+            run = run_limited(
+                [sys.executable, "-c", EPOCH, str(cache), way],
+                limit,
+                os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            )
+        except NoLimitError as error:
+            return f"No memory limit could be set here: {error}."
+        how = "finished" if run.status == 0 else f"ended with {run.status}: {run.said[:80]}"
+        rate = f"{length / run.seconds / 1e9:.2f}"
+        lines.append((title, how, f"{run.peak / 2**20:,.0f}", f"{run.seconds:.1f}", rate))
+    shutil.rmtree(cache)
+    told = f"{length / 2**20:,.0f} MiB of pixels, {limit / 2**20:,.0f} MiB of memory, from a cold file"
+    head = (told, "epoch", "peak, MiB, file pages counted", "seconds", "GB/s")
+    return table(head, lines)
+
+
+def _filled(path: Path) -> None:
+    """Fill the holes of a generated cache's pixels, and bring them to disk."""
+    block = np.random.default_rng(1).integers(0, 256, 1 << 22, np.uint8)
+    with path.open("r+b") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        while (left := length - file.tell()) > 0:
+            file.write(block[:left])
+        file.flush()
+        os.fdatasync(file.fileno())
+
+
+# The script --------------------------------------------------------------------------------------
+
+TABLES: dict[str, tuple[str, Callable[[Arena], str]]] = {
+    "warm": ("Random batches of 256, one shape, warm", warm),
+    "ragged": ("Random batches of 256, many shapes, warm: lists", ragged),
+    "padded": ("The same, padded to the largest of the batch", padded),
+    "views": ("The same, as lists of views: no pixel is touched", views),
+    "sequential": ("An epoch in order, one shape, warm", sequential),
+    "single": ("Single pictures at random, one shape, warm", single),
+    "loader": ("torch DataLoader, one shape, warm", loader),
+    "crops": ("Random resized crops to 224, from many shapes, warm", crops),
+    "cold": ("A cold cache, one shape", cold),
+    "memory": ("Memory at the end of an epoch", memory),
+    "first": ("The first batch of a fresh process", first),
+    "limited": ("An epoch over more than memory holds", limited),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables, and draw them where that is asked."""
+    options = options_of(arguments)
+    started = time.monotonic()
+    with workplace(options) as (photos, work):
+        arena = Arena(photos, work, options)
+        for name in options.only.split(","):
+            title, made = TABLES[name]
+            print(f"### {title}\n\n{made(arena).strip()}\n", flush=True)
+        told = ((name, why) for name, why in arena.left_out.items())
+        print("### Who is not in a table, and why\n\n" + table(("who", "why"), told) + "\n")
+        print("### Writing, in seconds\n\n" + written(arena) + "\n")
+    print(f"All of it took {time.monotonic() - started:.0f} seconds.")
+    if options.plot:
+        options.plot.write_text(drawn(arena.panels))
+    return 0
+
+
+def written(arena: Arena) -> str:
+    """Return what it took each to write the pictures that were resized already."""
+    took = {key: told["clock"] for key, told in arena.wrote.items() if not isinstance(told, str)}
+    names = dict.fromkeys(name for name, _ in took)
+    return table(
+        ("way", "one shape", "many shapes"),
+        (
+            (PEERS[name].title,
+             *(f"{took[name, layout]:.2f}" if (name, layout) in took else ""
+               for layout in ("fixed", "ragged")))
+            for name in names if any(took.get((name, one), 0) > 0.01 for one in ("fixed", "ragged"))
+        ),
+    )  # fmt: skip
+
+
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--photos", type=Path, metavar="FOLDER", help="pictures to measure with (default: painted)")
+    add("--painted", type=int, default=200, help="how many to paint where no folder is given")
+    add("--peers", action="store_true", help="install the peers into .venv/peers*, once")
+    add("--only", default=",".join(TABLES), help="tables, with commas between (default: all)")
+    add("--who", default="", help="parts of contenders' names, with commas between (default: all)")
+    add("--plot", type=Path, metavar="FILE", help="draw bars into an SVG")
+    add("--crop", type=int, default=224, help="edge of pictures of one shape")
+    add("--size", type=int, default=256, help="box of pictures of many shapes")
+    add("--rounds", type=int, default=5, help="of each table, if time allows")
+    add("--cold-rounds", type=int, default=3, help="the same of the cold ones")
+    add("--starts", type=int, default=2, help="fresh processes to the first batch")
+    add("--passes", type=int, default=4, help="over all pictures in a turn")
+    add("--turn", type=float, default=0.5, help="seconds after which a turn ends")
+    add("--seconds", type=float, default=30, help="after which no further round begins")
+    add("--limit", type=int, default=192, help="MiB of memory for the last table")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.only.split(",")) - set(TABLES):
+        parser.error(f"no such table: {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
