@@ -8,7 +8,6 @@ turns. ``--peers`` makes environments for the peers below .venv and installs the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -31,7 +30,7 @@ from measuring import median, table, workplace
 import mmcache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 LIMITS = ("MemoryCopy", "MemoryCopyByTwo", "MemoryCopyByPicture")
 READERS = ("DirectReads",)
@@ -46,6 +45,12 @@ OTHERS = (
 BASES = (*LOADERS[:1], *BATCHES, "MmcacheDataset", "MmcacheSamples")
 """What the others are compared with: the first of these that takes part."""
 
+DRAWN = {
+    *LIMITS, *READERS, "MmcacheBatchOut", "MmcacheLoader", "MmcacheLoaderBlocks", "MmcacheSamples",
+    "MmcacheDataset", "MemmapLoop", "H5pyContiguous", "ZarrChunks", "Lmdb", *OTHERS,
+} - {"FfcvTwo"}  # fmt: skip
+PANELS = ("random batches of one shape", "torch DataLoader", "cold, random order")
+SLOW_ROUNDS = 2
 WARM = 5.0  # per cent of a file that may stay in memory when it is called cold
 
 
@@ -92,6 +97,7 @@ class Arena:
         self.panels: list[Panel] = []
         self.wrote: dict[tuple[str, str], dict[str, Any] | str] = {}
         self.caches: dict[str, Path] = {}
+        self._seated: dict[tuple[str, str], Contender] = {}
         if options.peers:
             self.left_out |= installed(PEERS.values())
         self.pythons = {name: python_of(PEERS[name]) for name in self.chosen(PEERS)}
@@ -151,7 +157,32 @@ class Arena:
             needed = ", ".join(PEERS[name].modules)
             raise FailedError(f"{needed} is not installed here (--peers installs it)")
         where = self.work / layout / (PEERS[name].kept or name)
-        return Contender(name, python, where, pictures, self.photos, self.work / "spare" / name)
+        return Contender(
+            name, python, where=where, pictures=pictures, photos=self.photos,
+            spare=self.work / "spare" / name,
+        )  # fmt: skip
+
+    def seated(self, name: str, layout: str) -> Contender:
+        """Return a contender that is open, and was seen to give the right pixels.
+
+        It stays for the next table: to start some of them takes seconds.
+        """
+        contender = self._seated.get((name, layout))
+        if contender is None or contender.ended:
+            contender = self.contender(name, layout)
+            try:
+                contender.ask("open")
+                contender.ask("check")
+            except FailedError:
+                contender.close(now=True)
+                raise
+            self._seated[name, layout] = contender
+        return contender
+
+    def dismiss(self) -> None:
+        """End all that are seated: what they have mapped stays in memory while they live."""
+        while self._seated:
+            self._seated.popitem()[1].close()
 
     def leave_out(self, entry: Entry, where: str, error: object) -> None:
         """Remember why a contender is not in a table."""
@@ -174,43 +205,32 @@ def raced(
     those: list[Entry],
     turn: Callable[[Contender, Entry, int], dict[str, Any]],
 ) -> dict[Entry, list[Turn]]:
-    """Let all take turns, after one that is not counted, for some rounds or until time is up."""
-    running: dict[Entry, Contender] = {}
-    turns: dict[Entry, list[Turn]] = {}
+    """Let all take turns, after one that is not counted, for some rounds or until time is up.
 
-    def tried(entry: Entry, number: int) -> None:
-        try:
-            answer = turn(running[entry], entry, number)
-        except FailedError as error:
-            arena.leave_out(entry, where, error)
-            running.pop(entry).close(now=True)
-            turns.pop(entry, None)
-            return
-        if number:
-            taken = Turn(answer["clock"], answer["processor"], answer["pictures"])
-            turns.setdefault(entry, []).append(taken)
-
-    try:
-        for entry in those:
+    Those that do not get through their pictures in a turn's time take part in two rounds only.
+    """
+    turns: dict[Entry, list[Turn]] = {entry: [] for entry in those}
+    slow: set[Entry] = set()
+    end = float("inf")
+    for number in range(arena.options.rounds + 1):
+        for entry in list(turns)[:: 1 if number % 2 else -1]:
+            if entry in slow and number > SLOW_ROUNDS:
+                continue
             try:
-                running[entry] = arena.contender(entry.name, layout)
-                running[entry].ask("open")
-                running[entry].ask("check")
+                answer = turn(arena.seated(entry.name, layout), entry, number)
             except FailedError as error:
                 arena.leave_out(entry, where, error)
-                if entry in running:
-                    running.pop(entry).close(now=True)
+                del turns[entry]
                 continue
-            tried(entry, 0)
-        end = time.monotonic() + arena.options.seconds
-        for number in range(1, arena.options.rounds + 1):
-            for entry in list(running)[:: 1 if number % 2 else -1]:
-                tried(entry, number)
-            if time.monotonic() > end:
-                break
-    finally:
-        for contender in running.values():
-            contender.close()
+            taken = Turn(answer["clock"], answer["processor"], answer["pictures"])
+            if taken.clock > arena.options.turn:
+                slow.add(entry)
+            if number:
+                turns[entry].append(taken)
+        if number == 0:
+            end = time.monotonic() + arena.options.seconds
+        elif time.monotonic() > end:
+            break
     return turns
 
 
@@ -224,18 +244,17 @@ def results(
     title: str,
     turns: dict[Entry, list[Turn]],
     size: float | None,
-    limit: str,
-    beside: str,
+    limit: str | None,
 ) -> str:
     """Return a table, fastest first: *size* is the bytes of a picture, *limit* a peer's name."""
     order = sorted(turns, key=lambda entry: -median(one.rate for one in turns[entry]))
-    bound = next((turns[entry] for entry in turns if entry.name == limit), None)
+    bound = next((entry for entry in turns if entry.name == limit), None)
     base = next((entry for name in BASES for entry in turns if entry.name == name), None)
-    arena.panels.append(
-        Panel(title, "pictures/s", [(one.title, median(t.rate for t in turns[one])) for one in order])
-    )
+    bars = [(one.title, median(t.rate for t in turns[one])) for one in order if one.name in DRAWN]
+    if title in PANELS:
+        arena.panels.append(Panel(title, "pictures/s", bars))
     head = ["way", "pictures/s", "us, clock", "us, processor"]
-    head += ["GB/s"] * (size is not None) + [beside] * (bound is not None)
+    head += ["GB/s"] * (size is not None) + ([f"of {bound.title}"] if bound else [])
     head += [f"{base.title}: times as fast"] * (base is not None)
     lines = []
     for entry in order:
@@ -244,15 +263,13 @@ def results(
         line = [entry.title, f"{rate:,.0f}", f"{1e6 / rate:,.1f}"]
         line += [f"{median(one.processor / one.pictures for one in each) * 1e6:,.1f}"]
         line += [f"{rate * size / 1e9:.2f}"] if size is not None else []
-        line += [f"{by_rounds(each, bound):.2f}"] if bound is not None else []
+        line += [f"{by_rounds(each, turns[bound]):.2f}"] if bound else []
         line += [f"{by_rounds(turns[base], each):.2f}"] if base is not None else []
         lines.append(line)
     return table(head, lines)
 
 
-def epochs(
-    arena: Arena, where: str, layout: str, what: str, those: list[Entry], limit: str = "MemoryCopy"
-) -> str:
+def epochs(arena: Arena, where: str, layout: str, what: str, those: list[Entry]) -> str:
     """Race whole epochs from a warm cache."""
 
     def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:
@@ -263,7 +280,7 @@ def epochs(
 
     turns = raced(arena, where, layout, those, turn)
     size = mean_bytes(arena.pictures(layout)) if what not in ("views", "crops") else None
-    return results(arena, where, turns, size, limit, "of the memory copy")
+    return results(arena, where, turns, size, "MemoryCopy")
 
 
 def mean_bytes(cache: Path) -> float:
@@ -275,51 +292,56 @@ def mean_bytes(cache: Path) -> float:
 
 
 def warm(arena: Arena) -> str:
-    """Random batches of one shape."""
+    """Race random batches of one shape."""
     those = entries(arena, LIMITS, BATCHES, LOADERS, HAND, OTHERS)
     return epochs(arena, "random batches of one shape", "fixed", "random", those)
 
 
 def ragged(arena: Arena) -> str:
-    """Random batches whose shapes differ, as lists of arrays in memory of their own."""
+    """Race random batches of many shapes: lists of arrays in memory of their own."""
     those = entries(arena, LIMITS, BATCHES[:3], LOADERS, HAND[:1], HAND[2:3], HAND[6:], OTHERS)
     return epochs(arena, "random batches of many shapes", "ragged", "random", those)
 
 
 def padded(arena: Arena) -> str:
-    """The same padded to the largest of the batch; bytes are those of the pictures alone."""
+    """Race the same, padded to the largest of the batch; bytes are those of the pictures."""
     those = entries(arena, LIMITS, BATCHES[:3], LOADERS[:1], HAND[:1], HAND[6:], OTHERS)
     return epochs(arena, "random batches, padded", "ragged", "padded", those)
 
 
 def views(arena: Arena) -> str:
-    """Lists of views of a batch: no pixel is touched."""
+    """Race lists of views: no pixel is touched."""
     those = entries(arena, BATCHES[2:3], HAND[:1], HAND[6:], OTHERS[:1])
     return epochs(arena, "lists of views", "ragged", "views", those)
 
 
 def sequential(arena: Arena) -> str:
-    """An epoch in the order of the files."""
+    """Race epochs in the order of the files."""
     those = entries(arena, LIMITS, BATCHES[:1], LOADERS, HAND, OTHERS)
     return epochs(arena, "an epoch in order", "fixed", "epoch", those)
 
 
 def single(arena: Arena) -> str:
-    """Pictures at random rows, each into memory of its own."""
+    """Race pictures at random rows, each into memory of its own."""
 
     def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:  # noqa: ARG001
         count = len(Pictures(arena.pictures("fixed")))
         rows = random.Random(number).choices(range(count), k=4000)  # noqa: S311
         return contender.ask("singles", rows=rows, most=arena.options.turn)
 
-    those = entries(arena, BATCHES[2:], HAND[:1], HAND[2:], OTHERS)
+    own = [
+        Entry("mmcache, `np.array(cache[i])`", "MmcacheBatch"),
+        Entry("mmcache, `np.array(cache[i])`, HDF5", "MmcacheHdf5"),
+        Entry("mmcache, `np.array(cache[i])`, Zarr", "MmcacheZarr"),
+    ]
+    those = [*own, *entries(arena, HAND[:1], HAND[2:], OTHERS)]
     title = "single pictures at random"
     turns = raced(arena, title, "fixed", those, turn)
-    return results(arena, title, turns, None, "", "")
+    return results(arena, title, turns, None, None)
 
 
 def loader(arena: Arena) -> str:
-    """Everybody through torch's DataLoader, without and with two workers."""
+    """Race everybody through torch's DataLoader, without and with two workers."""
     through = ("MmcacheSamples", "MmcacheDataset", "MemmapLoop", "MmapNinja", "Streaming",
                "LitData", "HuggingFace", "Jpeg")  # fmt: skip
     those = [
@@ -333,24 +355,25 @@ def loader(arena: Arena) -> str:
 
 
 def crops(arena: Arena) -> str:
-    """Random resized crops; processor time is what counts."""
+    """Race random resized crops; processor time is what counts."""
     those = entries(arena, ("MmcacheBatchOutOne", "MmcacheLoader", "PillowCrops", "Ffcv"))
     return epochs(arena, "random resized crops", "ragged", "crops", those)
 
 
 def cold(arena: Arena) -> str:
-    """An epoch of a cache that is not in memory, in random order and in its own."""
+    """Race epochs of a cache that is not in memory, in random order and in its own."""
+    arena.dismiss()
     parts = []
     for what, title in (("random", "cold, random order"), ("epoch", "cold, in order")):
         own = entries(arena, READERS, LOADERS, BATCHES[:1], HAND[:1])
         if what == "random":
             own += entries(arena, ["MmcacheLoaderBlocks"])
-        others = entries(arena, ("H5pyContiguous", "ZarrShards", "Lmdb"), OTHERS[:2], OTHERS[3:7])
+        others = entries(arena, ("H5pyContiguous", "Lmdb"), OTHERS[:2], OTHERS[3:7])
         turns = _cold_turns(arena, title, what, own, others)
         size = mean_bytes(arena.pictures("fixed"))
         parts += [
             f"#### {title}\n",
-            results(arena, title, turns, size, "DirectReads", "of preadv") + "\n",
+            results(arena, title, turns, size, "DirectReads") + "\n",
         ]
     return "\n".join(parts)
 
@@ -393,7 +416,8 @@ def _cold_turn(arena: Arena, entry: Entry, title: str, what: str, number: int) -
 
 
 def memory(arena: Arena) -> str:
-    """What a process and its workers hold at the end of an epoch."""
+    """Tell what a process and its workers hold at the end of an epoch."""
+    arena.dismiss()  # file pages that two share are counted by halves
     alone = ("MmcacheLoader", "MmcacheBatchOut", "MemmapLoop", "H5pyChunks", "ZarrChunks", "Lmdb",
              "MmapNinja", "Ffcv", "Streaming", "LitData", "HuggingFace", "WebDataset")  # fmt: skip
     those = [Entry(PEERS[name].title, name) for name in arena.chosen(alone)]
@@ -407,7 +431,14 @@ def memory(arena: Arena) -> str:
             lines.append((entry.title, *_memory(arena, entry)))
         except FailedError as error:
             arena.leave_out(entry, "memory", error)
-    head = ("way", "private after imports, MB", "private at the end", "more", "file pages", "shared")
+    head = (
+        "way",
+        "private after imports, MB",
+        "private at the end",
+        "more",
+        "file pages",
+        "shared",
+    )
     return table(head, lines)
 
 
@@ -429,7 +460,8 @@ def _memory(arena: Arena, entry: Entry) -> list[str]:
 
 
 def first(arena: Arena) -> str:
-    """From the start of a process to its first random batch."""
+    """Time the start of a process to its first random batch."""
+    arena.dismiss()
     those = entries(arena, LOADERS, BATCHES[:1], HAND[:1], HAND[2:3], HAND[4:5], HAND[6:], OTHERS)
     seen: dict[Entry, list[tuple[float, float]]] = {}
     end = time.monotonic() + arena.options.seconds
@@ -465,24 +497,18 @@ def _first(arena: Arena, entry: Entry, number: int) -> tuple[float, float]:
 # An epoch under a memory limit -------------------------------------------------------------------
 
 EPOCH = """
-import resource, sys
+import sys
 import mmcache
 cache = mmcache.open(sys.argv[1])
-if sys.argv[2] == "batch":
-    import random
-    rows = random.Random(1).sample(range(len(cache)), len(cache))
-    batches = (cache.batch(rows[first : first + 256]) for first in range(0, len(rows), 256))
-else:
-    shuffle = {"shuffle": True, "order": False, "blocks": "blocks"}[sys.argv[2]]
-    batches = mmcache.Loader(cache, 256, shuffle=shuffle)
-seen = sum(len(batch) for batch in batches)
+shuffle = {"shuffled": True, "in order": False, "blocks": "blocks"}[sys.argv[2]]
+seen = sum(len(batch) for batch in mmcache.Loader(cache, 64, shuffle=shuffle))
 assert seen == len(cache), seen
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
 def limited(arena: Arena) -> str:
-    """An epoch over a cache four times as large as the memory that the process may have."""
+    """Run epochs over a cache four times as large as the memory that the process may have."""
+    arena.dismiss()
     limit = arena.options.limit << 20
     edge = 224
     cache = arena.work / "large.mmc"
@@ -490,12 +516,7 @@ def limited(arena: Arena) -> str:
     length = mmcache.open(cache).nbytes
     _filled(cache / "pixels.npy")
     lines = []
-    for way, title in (
-        ("shuffle", "mmcache.Loader, shuffled"),
-        ("blocks", 'mmcache.Loader, `shuffle="blocks"`'),
-        ("order", "mmcache.Loader, in order"),
-        ("batch", "`cache.batch(rows)`, random"),
-    ):
+    for way in ("shuffled", "blocks", "in order"):
         drop([cache / "pixels.npy"])
         try:
             run = run_limited(
@@ -507,9 +528,13 @@ def limited(arena: Arena) -> str:
             return f"No memory limit could be set here: {error}."
         how = "finished" if run.status == 0 else f"ended with {run.status}: {run.said[:80]}"
         rate = f"{length / run.seconds / 1e9:.2f}"
-        lines.append((title, how, f"{run.peak / 2**20:,.0f}", f"{run.seconds:.1f}", rate))
+        lines.append(
+            (f"mmcache.Loader, {way}", how, f"{run.peak / 2**20:,.0f}", f"{run.seconds:.1f}", rate)
+        )
     shutil.rmtree(cache)
-    told = f"{length / 2**20:,.0f} MiB of pixels, {limit / 2**20:,.0f} MiB of memory, from a cold file"
+    told = (
+        f"{length / 2**20:,.0f} MiB of pixels, {limit / 2**20:,.0f} MiB of memory, from a cold file"
+    )
     head = (told, "epoch", "peak, MiB, file pages counted", "seconds", "GB/s")
     return table(head, lines)
 
@@ -553,6 +578,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in options.only.split(","):
             title, made = TABLES[name]
             print(f"### {title}\n\n{made(arena).strip()}\n", flush=True)
+        arena.dismiss()
         told = ((name, why) for name, why in arena.left_out.items())
         print("### Who is not in a table, and why\n\n" + table(("who", "why"), told) + "\n")
         print("### Writing, in seconds\n\n" + written(arena) + "\n")
@@ -563,18 +589,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def written(arena: Arena) -> str:
-    """Return what it took each to write the pictures that were resized already."""
+    """Return a table of what it took each to write the pictures that were resized already."""
     took = {key: told["clock"] for key, told in arena.wrote.items() if not isinstance(told, str)}
-    names = dict.fromkeys(name for name, _ in took)
-    return table(
-        ("way", "one shape", "many shapes"),
-        (
-            (PEERS[name].title,
-             *(f"{took[name, layout]:.2f}" if (name, layout) in took else ""
-               for layout in ("fixed", "ragged")))
-            for name in names if any(took.get((name, one), 0) > 0.01 for one in ("fixed", "ragged"))
-        ),
-    )  # fmt: skip
+    lines = []
+    for name in dict.fromkeys(name for name, _ in took):
+        seconds = [f"{took.get((name, layout), 0):.2f}" for layout in ("fixed", "ragged")]
+        if seconds != ["0.00", "0.00"]:  # some have nothing to write
+            lines.append((PEERS[name].title, *seconds))
+    return table(("way", "one shape", "many shapes"), lines)
 
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -594,8 +616,8 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--starts", type=int, default=2, help="fresh processes to the first batch")
     add("--passes", type=int, default=4, help="over all pictures in a turn")
     add("--turn", type=float, default=0.5, help="seconds after which a turn ends")
-    add("--seconds", type=float, default=30, help="after which no further round begins")
-    add("--limit", type=int, default=192, help="MiB of memory for the last table")
+    add("--seconds", type=float, default=20, help="after which no further round begins")
+    add("--limit", type=int, default=256, help="MiB of memory for the last table")
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(TABLES):
         parser.error(f"no such table: {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 __all__ = ["Panel", "drawn"]
 
-WIDTH, LABEL, BAR, GAP = 860, 300, 14, 6  # pixels
+WIDTH, LABEL, BAR, GAP = 860, 330, 14, 6  # pixels
 OURS, THEIRS, LIMIT = "#1f6f5c", "#9aa5ad", "#d9a441"
 STYLE = "font-family:system-ui,sans-serif;font-size:12px"
 
@@ -40,15 +40,18 @@ def _panel(panel: Panel, top: int) -> tuple[list[str], int]:
     for name, value in panel.bars:
         length = max(1.0, (WIDTH - LABEL - 90) * value / longest)
         base = place + BAR - 3
-        name = name.replace("`", "")
+        label = escape(name.replace("`", ""))
         lines += [
-            f'<text x="{LABEL - 8}" y="{base}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{LABEL}" y="{place}" width="{length:.1f}" height="{BAR}"'
-            f' fill="{_colour(name)}"/>',
+            f'<text x="{LABEL - 8}" y="{base}" text-anchor="end">{label}</text>',
+            _bar(place, length, _colour(name)),
             f'<text x="{LABEL + length + 6:.1f}" y="{base}">{_figure(value)}</text>',
         ]
         place += BAR + GAP
     return lines, place - top + 10
+
+
+def _bar(top: int, length: float, colour: str) -> str:
+    return f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'
 
 
 def _colour(name: str) -> str:

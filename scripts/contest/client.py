@@ -15,6 +15,7 @@ from typing import Any
 
 __all__ = ["Contender", "FailedError"]
 
+LINE = 200  # letters of an error in the report
 SCRIPTS = Path(__file__).resolve().parent.parent
 
 
@@ -26,7 +27,7 @@ class Contender:
     """A peer in a process of its own."""
 
     def __init__(
-        self, name: str, python: Path, where: Path, pictures: Path, photos: Path, spare: Path
+        self, name: str, python: Path, *, where: Path, pictures: Path, photos: Path, spare: Path
     ) -> None:
         self.name, self.where = name, where
         spare.mkdir(parents=True, exist_ok=True)
@@ -87,8 +88,15 @@ class Contender:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return _one_line(f"the process ended with {how}: {said[-1] if said else 'no word'}")
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process is no more."""
+        return self._process.poll() is not None
+
     def close(self, *, now: bool = False) -> None:
         """End the process and all that it started."""
+        if self._errors.closed:
+            return
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -102,4 +110,4 @@ class Contender:
 
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 200 else line[:199] + "…"
+    return line if len(line) <= LINE else line[: LINE - 1] + "…"

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from contest.peers import Peer
+    from contest.peer import Peer
 
 __all__ = ["installed", "python_of"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT = 900  # seconds for one peer
 
-# Where torchvision does not fit torch, whatever imports it fails; none of what is measured needs it.
+# Where torchvision does not fit torch, all that imports it fails; nothing measured here needs it.
 NO_TORCHVISION = (
     "import importlib.util as look, sys\n"
     "if look.find_spec('torchvision'):\n"
@@ -67,20 +67,26 @@ def _filled(home: Path, wanted: dict[tuple[str, ...], str]) -> dict[str, str]:
         except subprocess.CalledProcessError as failed:
             said = [line for line in failed.stderr.splitlines() if "error" in line.lower()]
             errors[title] = (said or ["pip failed"])[-1].strip()[:200]
-    if subprocess.run([_python(home), "-c", NO_TORCHVISION], capture_output=True).returncode:
-        subprocess.run([_python(home), "-m", "pip", "uninstall", "--yes", "--quiet", "torchvision"])
+    if not _succeeds([_python(home), "-c", NO_TORCHVISION]):
+        remove = ["-m", "pip", "uninstall", "--yes", "--quiet", "torchvision"]
+        subprocess.run([_python(home), *remove], check=True)
     return errors
 
 
 def python_of(peer: type[Peer]) -> Path | None:
     """Return a Python that has what *peer* imports: this one if it does, else the peers'."""
-    look = "import importlib.util as look, sys; sys.exit(not all(map(look.find_spec, sys.argv[1:])))"
+    look = (
+        "import importlib.util as look, sys; sys.exit(not all(map(look.find_spec, sys.argv[1:])))"
+    )
     for python in (Path(sys.executable), _python(ROOT / ".venv" / peer.environment)):
-        env = os.environ | {"PYTHONPATH": str(ROOT)}
-        command = [python, "-c", look, *peer.modules]
-        if python.exists() and not subprocess.run(command, env=env).returncode:
+        if python.exists() and _succeeds([python, "-c", look, *peer.modules]):
             return python
     return None
+
+
+def _succeeds(command: list[str | Path]) -> bool:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return not subprocess.run(command, env=env, capture_output=True, check=False).returncode
 
 
 def _python(home: Path) -> Path:

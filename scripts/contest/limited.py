@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -42,7 +41,9 @@ def run_limited(command: list[str], limit: int, env: dict[str, str]) -> Ran:
         Where this system or this user has no way.
     """
     with _group(limit) as (group, peak):
-        enter = f"import os, sys; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))"
+        enter = (
+            f"import os, sys; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))"
+        )
         enter += "; os.execv(sys.argv[1], sys.argv[1:])"
         started = time.perf_counter()
         run = subprocess.run(

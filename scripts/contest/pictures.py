@@ -6,17 +6,19 @@ Nothing here imports mmcache, since the peers' environments do not have it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-__all__ = ["BATCH", "Pictures", "shuffled_rows"]
+__all__ = ["BATCH", "CROP", "Pictures", "shuffled_rows"]
 
 BATCH = 256  # pictures
+CROP = 224  # pixels, the edge of random resized crops
 
 
 class Pictures(Sequence["NDArray[np.uint8]"]):

@@ -18,15 +18,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from contest.peers import PEERS, NotOfferedError
+from contest.peer import NotOfferedError
+from contest.peers import PEERS
 from contest.pictures import Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from contest.peers import Peer
+    from contest.peer import Peer
 
 STARTED = time.monotonic()
 TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
