@@ -100,7 +100,6 @@ class Arena:
         self._seated: dict[tuple[str, str], Contender] = {}
         if options.peers:
             self.left_out |= installed(PEERS.values())
-        self.pythons = {name: python_of(PEERS[name]) for name in self.chosen(PEERS)}
 
     def chosen(self, names: Iterable[str]) -> list[str]:
         """Return those of *names* that ``--who`` names, or all."""
@@ -152,15 +151,12 @@ class Arena:
                 contender.close()
 
     def _start(self, name: str, layout: str, pictures: Path) -> Contender:
-        python = self.pythons.get(name) or python_of(PEERS[name])
+        python = python_of(PEERS[name], installed=self.options.peers)
         if python is None:
             needed = ", ".join(PEERS[name].modules)
             raise FailedError(f"{needed} is not installed here (--peers installs it)")
         where = self.work / layout / (PEERS[name].kept or name)
-        return Contender(
-            name, python, where=where, pictures=pictures, photos=self.photos,
-            spare=self.work / "spare" / name,
-        )  # fmt: skip
+        return Contender(name, python, where=where, pictures=pictures, photos=self.photos)
 
     def seated(self, name: str, layout: str) -> Contender:
         """Return a contender that is open, and was seen to give the right pixels.

@@ -16,6 +16,7 @@ from typing import Any
 __all__ = ["Contender", "FailedError"]
 
 LINE = 200  # letters of an error in the report
+SHORT = Path("/tmp")  # noqa: S108  # a folder of our own is made in it
 SCRIPTS = Path(__file__).resolve().parent.parent
 
 
@@ -27,10 +28,14 @@ class Contender:
     """A peer in a process of its own."""
 
     def __init__(
-        self, name: str, python: Path, *, where: Path, pictures: Path, photos: Path, spare: Path
+        self, name: str, python: Path, *, where: Path, pictures: Path, photos: Path
     ) -> None:
         self.name, self.where = name, where
-        spare.mkdir(parents=True, exist_ok=True)
+        # Of its own, since LitData and others clean up in it, and short: torch puts sockets there.
+        self._spare = tempfile.TemporaryDirectory(
+            prefix="mmcache-", dir=SHORT if SHORT.is_dir() else None, ignore_cleanup_errors=True
+        )
+        spare = self._spare.name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
         self.started = time.monotonic()
         self._process = subprocess.Popen(
@@ -41,9 +46,9 @@ class Contender:
             env=os.environ
             | {
                 "PYTHONPATH": f"{SCRIPTS.parent}{os.pathsep}{SCRIPTS}",
-                "TMPDIR": str(spare),  # LitData and others clean up in their temporary folder
-                "HOME": str(spare),
-                "HF_HOME": str(spare),
+                "TMPDIR": spare,
+                "HOME": spare,
+                "HF_HOME": spare,
                 "HF_HUB_OFFLINE": "1",
                 "OMP_WAIT_POLICY": "PASSIVE",  # torch's threads: a waiting one takes no core
                 "PYTHONDONTWRITEBYTECODE": "1",
@@ -106,6 +111,7 @@ class Contender:
         self._process.wait()
         self._process.stdout.close()  # type: ignore[union-attr]
         self._errors.close()
+        self._spare.cleanup()
 
 
 def _one_line(text: str) -> str:

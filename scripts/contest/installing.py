@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -73,15 +74,21 @@ def _filled(home: Path, wanted: dict[tuple[str, ...], str]) -> dict[str, str]:
     return errors
 
 
-def python_of(peer: type[Peer]) -> Path | None:
-    """Return a Python that has what *peer* imports: this one if it does, else the peers'."""
+def python_of(peer: type[Peer], *, installed: bool) -> Path | None:
+    """Return a Python that has what *peer* imports: this one, or the peers' where *installed*."""
+    theirs = [_python(ROOT / ".venv" / peer.environment)] if installed else []
+    for python in (Path(sys.executable), *theirs):
+        if python.exists() and _has(python, peer.modules):
+            return python
+    return None
+
+
+@functools.cache
+def _has(python: Path, modules: tuple[str, ...]) -> bool:
     look = (
         "import importlib.util as look, sys; sys.exit(not all(map(look.find_spec, sys.argv[1:])))"
     )
-    for python in (Path(sys.executable), _python(ROOT / ".venv" / peer.environment)):
-        if python.exists() and _succeeds([python, "-c", look, *peer.modules]):
-            return python
-    return None
+    return _succeeds([python, "-c", look, *modules])
 
 
 def _succeeds(command: list[str | Path]) -> bool:
