@@ -1,280 +1,623 @@
 #!/usr/bin/env python3
-"""What reading costs: pictures, batches and keys of a warm cache, and opening ten million rows.
+"""What training reads: batches from a warm and from a cold cache, for mmcache and for its peers.
 
-The large cache has a real index and pixels that were never written: a file of holes.
+Each contender keeps the same pixels in its own way and runs in a process of its own; they take
+turns. ``--peers`` makes environments for the peers below .venv and installs them there, once.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
+import os
 import random
-import subprocess
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from measuring import median, options_of, ratio, table, take_turns, workplace
+from bench_rows import generated
+from contest.chart import Panel, drawn
+from contest.client import Contender, FailedError
+from contest.cold import drop, resident
+from contest.installing import installed, python_of
+from contest.limited import NoLimitError, run_limited
+from contest.peers import PEERS
+from contest.pictures import Pictures
+from measuring import median, table, workplace
 
 import mmcache
-import mmcache.cache
-from mmcache.records import COLUMNS, HEIGHT, OFFSET
-from mmcache.stores.frame import ArrayFrame, FileFrame, Frame, Segment
-from mmcache.stores.npy import PAGE, NpyStore, npy_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
-    from numpy.typing import NDArray
+LIMITS = ("MemoryCopy", "MemoryCopyByTwo", "MemoryCopyByPicture")
+READERS = ("DirectReads",)
+BATCHES = ("MmcacheBatchOut", "MmcacheBatchOutTwo", "MmcacheBatch", "MmcacheHdf5", "MmcacheZarr")
+LOADERS = ("MmcacheLoader", "MmcacheLoaderHdf5", "MmcacheLoaderZarr")
+HAND = (
+    "MemmapLoop", "MemmapTake", "H5pyChunks", "H5pyContiguous", "ZarrChunks", "ZarrShards", "Lmdb",
+)  # fmt: skip
+OTHERS = (
+    "MmapNinja", "Ffcv", "FfcvTwo", "Streaming", "LitData", "HuggingFace", "WebDataset", "Jpeg",
+)  # fmt: skip
+BASES = (*LOADERS[:1], *BATCHES, "MmcacheDataset", "MmcacheSamples")
+"""What the others are compared with: the first of these that takes part."""
 
-EDGE = 32  # of the large cache's pictures
-FEW = 1000  # rows of the cache that the large one is compared with
-DIGITS = 9  # of a generated key
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the tables."""
-    options = options_of(
-        __doc__, arguments, rounds=15, size=256, rows=10_000_000, reads=20_000, opens=11
-    )
-    with workplace(options) as (photos, work):
-        cache = mmcache.build(photos, work / "photos.mmc", size=options.size, progress=False)
-        print(f"## Reading pictures: {len(cache):,} pictures to {options.size}, warm\n")
-        print(pictures(cache, options.reads, options.rounds), end="\n\n")
-        even = mmcache.build(photos, work / "even.mmc", size=224, resize="crop", progress=False)
-        print("## Many at once: the same pictures cropped to 224\n")
-        print(many(even, options.rounds), end="\n\n")
-        del cache, even
-        few, large = work / "few.mmc", work / "large.mmc"
-        generated(few, FEW)
-        generated(large, options.rows)
-        print(f"## Opening {options.rows:,} rows, each time in a fresh process\n")
-        print(opening({FEW: few, options.rows: large}, options.opens))
-    return 0
+DRAWN = {
+    *LIMITS, *READERS, "MmcacheBatchOut", "MmcacheLoader", "MmcacheLoaderBlocks", "MmcacheSamples",
+    "MmcacheDataset", "MemmapLoop", "H5pyContiguous", "ZarrChunks", "Lmdb", *OTHERS,
+} - {"FfcvTwo"}  # fmt: skip
+PANELS = ("random batches of one shape", "torch DataLoader", "cold, random order")
+SLOW_ROUNDS = 2
+WARM = 5.0  # per cent of a file that may stay in memory when it is called cold
 
 
-# Pictures ----------------------------------------------------------------------------------------
+class Entry(NamedTuple):
+    """A contender in one table: its line's title, its peer, and the workers of a DataLoader."""
+
+    title: str
+    name: str
+    workers: int | None = None
+
+    @property
+    def more(self) -> dict[str, int]:
+        """What is asked of it besides."""
+        return {} if self.workers is None else {"workers": self.workers}
 
 
-def pictures(cache: mmcache.Cache, reads: int, rounds: int) -> str:
-    """Compare ``cache[i]`` with a bare loop over lists, at the same random rows."""
-    rows = random.Random(1).choices(range(len(cache)), k=reads)  # noqa: S311  # not for secrets
-    shuffled = cache[random.Random(2).sample(range(len(cache)), len(cache))]  # noqa: S311
-    names = cache.keys
-    keys = [names[row] for row in rows]
-    passes = max(1, reads // len(cache))
-    for picture in cache:
-        picture.sum()  # warm: every page is mapped
-    taken = take_turns(
-        {
-            "bare loop over lists": _bare(cache.path, rows),
-            "`cache[i]`": lambda: _indexed(cache, rows),
-            "`cache[i]`, the files' sizes asked every time": lambda: _looking(cache, rows),
-            "`cache[::-1][i]`": lambda reverse=cache[::-1]: _indexed(reverse, rows),
-            "`cache[[3, 1, 2]][i]`": lambda: _indexed(shuffled, rows),
-            "`for picture in cache`": lambda: [None for _ in range(passes) for _ in cache],
-            "`cache[key]`": lambda: _indexed(cache, keys),
-        },
-        rounds,
-    )
-    counts = dict.fromkeys(taken, reads) | {"`for picture in cache`": passes * len(cache)}
-    times = {name: [one.clock / counts[name] for one in each] for name, each in taken.items()}
-    base = times["bare loop over lists"]
-    return table(
-        ("a picture by", "us", "times the bare loop"),
-        (
-            (name, f"{median(each) * 1e6:.2f}", f"{ratio(each, base):.2f}")
-            for name, each in times.items()
-        ),
-    )
+class Turn(NamedTuple):
+    """What one turn took, in seconds, and for how many pictures."""
+
+    clock: float
+    processor: float
+    pictures: int
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.pictures / self.clock
 
 
-def _bare(path: Path, rows: list[int]) -> Callable[[], None]:
-    records = np.load(path / "records.npy")
-    offsets = records[:, OFFSET].tolist()
-    shapes = [tuple(shape) for shape in records[:, HEIGHT:].tolist()]
-    flat = np.load(path / "pixels.npy", mmap_mode="r").view(np.ndarray).reshape(-1)
+class Arena:
+    """Where the contenders keep their pictures, and how they are started.
 
-    def loop() -> None:
-        for row in rows:
-            start = offsets[row]
-            height, width, channels = shapes[row]
-            flat[start : start + height * width * channels].reshape(height, width, channels)
+    Attributes
+    ----------
+    left_out : dict of str to str
+        Why a contender is not in a table, by its title and the table's.
+    panels : list of Panel
+        What is drawn.
+    """
 
-    return loop
+    def __init__(self, photos: Path, work: Path, options: argparse.Namespace) -> None:
+        self.photos, self.work, self.options = photos, work, options
+        self.left_out: dict[str, str] = {}
+        self.panels: list[Panel] = []
+        self.wrote: dict[tuple[str, str], dict[str, Any] | str] = {}
+        self.caches: dict[str, Path] = {}
+        self._seated: dict[tuple[str, str], Contender] = {}
+        if options.peers:
+            self.left_out |= installed(PEERS.values())
 
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """Return those of *names* that ``--who`` names, or all."""
+        words = [word.lower() for word in self.options.who.split(",") if word]
+        always = (*LIMITS, *READERS)
+        return [
+            name
+            for name in names
+            if not words
+            or name in always
+            or any(word in PEERS[name].title.lower() for word in words)
+        ]
 
-def _indexed(cache: mmcache.Cache, rows: list[Any]) -> None:
-    for row in rows:
-        cache[row]
-
-
-def _looking(cache: mmcache.Cache, rows: list[int]) -> None:
-    """Read as a loop does that is slow enough for the files to be looked at every time."""
-    usual = mmcache.cache._LOOK_AGAIN  # noqa: SLF001  # the least time between looks, in seconds
-    mmcache.cache._LOOK_AGAIN = -1.0  # noqa: SLF001
-    try:
-        _indexed(cache, rows)
-    finally:
-        mmcache.cache._LOOK_AGAIN = usual  # noqa: SLF001
-
-
-def many(cache: mmcache.Cache, rounds: int) -> str:
-    """Time arrays of many pictures, beside what numpy needs for them."""
-    size = min(256, len(cache))
-    rows = random.Random(3).sample(range(len(cache)), size)  # noqa: S311
-    whole = np.load(cache.path / "pixels.npy", mmap_mode="r").view(np.ndarray)
-    whole.sum(dtype=np.int64)
-    taken = take_turns(
-        {
-            f"`np.stack` of {size} views, bare numpy": lambda: np.stack([whole[i] for i in rows]),
-            f"`cache.batch` of {size}": lambda: cache.batch(rows),
-            "`np.asarray(cache)`, a view": lambda: np.asarray(cache),
-            "`cache[rows]`, a narrower cache": lambda: cache[rows],
-            "`cache[10:100]`": lambda: cache[10:100],
-        },
-        rounds,
-    )
-    base = [one.clock for one in next(iter(taken.values()))]
-    return table(
-        ("what", "us", "times `np.stack`"),
-        (
-            (
-                name,
-                f"{median(one.clock for one in each) * 1e6:.0f}",
-                f"{ratio([one.clock for one in each], base):.2f}",
+    def pictures(self, layout: str) -> Path:
+        """Return the cache that all pictures are from: "fixed" or "ragged"."""
+        if layout not in self.caches:
+            (self.work / layout).mkdir()
+            how: dict[str, Any] = (
+                {"size": self.options.crop, "resize": "crop"}
+                if layout == "fixed"
+                else {"size": self.options.size}
             )
-            for name, each in taken.items()
-        ),
+            path = self.work / layout / "cache.mmc"
+            mmcache.build(self.photos, path, progress=False, **how)
+            self.caches[layout] = path
+        return self.caches[layout]
+
+    def contender(self, name: str, layout: str) -> Contender:
+        """Start a contender, which has written its pictures; it has nothing open yet."""
+        pictures = self.pictures(layout)
+        kept = PEERS[name].kept or name
+        if (kept, layout) not in self.wrote:
+            self.wrote[kept, layout] = self._written(kept, layout)
+        wrote = self.wrote[kept, layout]
+        if isinstance(wrote, str):
+            raise FailedError(wrote)
+        return self._start(name, layout, pictures)
+
+    def _written(self, name: str, layout: str) -> dict[str, Any] | str:
+        """Have a peer write its pictures; return what it took, or why it could not."""
+        contender = None
+        try:
+            contender = self._start(name, layout, self.pictures(layout))
+            return contender.ask("write", timeout=120)
+        except FailedError as error:
+            return str(error)
+        finally:
+            if contender:
+                contender.close()
+
+    def _start(self, name: str, layout: str, pictures: Path) -> Contender:
+        python = python_of(PEERS[name], installed=self.options.peers)
+        if python is None:
+            needed = ", ".join(PEERS[name].modules)
+            raise FailedError(f"{needed} is not installed here (--peers installs it)")
+        where = self.work / layout / (PEERS[name].kept or name)
+        return Contender(name, python, where=where, pictures=pictures, photos=self.photos)
+
+    def seated(self, name: str, layout: str) -> Contender:
+        """Return a contender that is open, and was seen to give the right pixels.
+
+        It stays for the next table: to start some of them takes seconds.
+        """
+        contender = self._seated.get((name, layout))
+        if contender is None or contender.ended:
+            contender = self.contender(name, layout)
+            try:
+                contender.ask("open")
+                contender.ask("check")
+            except FailedError:
+                contender.close(now=True)
+                raise
+            self._seated[name, layout] = contender
+        return contender
+
+    def dismiss(self) -> None:
+        """End all that are seated: what they have mapped stays in memory while they live."""
+        while self._seated:
+            self._seated.popitem()[1].close()
+
+    def leave_out(self, entry: Entry, where: str, error: object) -> None:
+        """Remember why a contender is not in a table."""
+        self.left_out[f"{entry.title} ({where})"] = str(error)
+
+
+# Races -------------------------------------------------------------------------------------------
+
+
+def entries(arena: Arena, *groups: Iterable[str]) -> list[Entry]:
+    """Return an entry for each peer of *groups* that was chosen."""
+    names = arena.chosen(name for group in groups for name in group)
+    return [Entry(PEERS[name].title, name) for name in names]
+
+
+def raced(
+    arena: Arena,
+    where: str,
+    layout: str,
+    those: list[Entry],
+    turn: Callable[[Contender, Entry, int], dict[str, Any]],
+) -> dict[Entry, list[Turn]]:
+    """Let all take turns, after one that is not counted, for some rounds or until time is up.
+
+    Those that do not get through their pictures in a turn's time take part in two rounds only.
+    """
+    turns: dict[Entry, list[Turn]] = {entry: [] for entry in those}
+    slow: set[Entry] = set()
+    end = float("inf")
+    for number in range(arena.options.rounds + 1):
+        for entry in list(turns)[:: 1 if number % 2 else -1]:
+            if entry in slow and number > SLOW_ROUNDS:
+                continue
+            try:
+                answer = turn(arena.seated(entry.name, layout), entry, number)
+            except FailedError as error:
+                arena.leave_out(entry, where, error)
+                del turns[entry]
+                continue
+            taken = Turn(answer["clock"], answer["processor"], answer["pictures"])
+            if taken.clock > arena.options.turn:
+                slow.add(entry)
+            if number:
+                turns[entry].append(taken)
+        if number == 0:
+            end = time.monotonic() + arena.options.seconds
+        elif time.monotonic() > end:
+            break
+    return turns
+
+
+def by_rounds(one: list[Turn], other: list[Turn]) -> float:
+    """Return how many times as fast *one* is as *other*: the median of the rounds of both."""
+    return median(a.rate / b.rate for a, b in zip(one, other, strict=False))
+
+
+def results(
+    arena: Arena,
+    title: str,
+    turns: dict[Entry, list[Turn]],
+    size: float | None,
+    limit: str | None,
+) -> str:
+    """Return a table, fastest first: *size* is the bytes of a picture, *limit* a peer's name."""
+    order = sorted(turns, key=lambda entry: -median(one.rate for one in turns[entry]))
+    bound = next((entry for entry in turns if entry.name == limit), None)
+    base = next((entry for name in BASES for entry in turns if entry.name == name), None)
+    bars = [(one.title, median(t.rate for t in turns[one])) for one in order if one.name in DRAWN]
+    if title in PANELS:
+        arena.panels.append(Panel(title, "pictures/s", bars))
+    head = ["way", "pictures/s", "us, clock", "us, processor"]
+    head += ["GB/s"] * (size is not None) + ([f"of {bound.title}"] if bound else [])
+    head += [f"{base.title}: times as fast"] * (base is not None)
+    lines = []
+    for entry in order:
+        each = turns[entry]
+        rate = median(one.rate for one in each)
+        line = [entry.title, f"{rate:,.0f}", f"{1e6 / rate:,.1f}"]
+        line += [f"{median(one.processor / one.pictures for one in each) * 1e6:,.1f}"]
+        line += [f"{rate * size / 1e9:.2f}"] if size is not None else []
+        line += [f"{by_rounds(each, turns[bound]):.2f}"] if bound else []
+        line += [f"{by_rounds(turns[base], each):.2f}"] if base is not None else []
+        lines.append(line)
+    return table(head, lines)
+
+
+def epochs(arena: Arena, where: str, layout: str, what: str, those: list[Entry]) -> str:
+    """Race whole epochs from a warm cache."""
+
+    def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:
+        options = arena.options
+        return contender.ask(
+            "epoch", what=what, seed=number, passes=options.passes, most=options.turn, **entry.more
+        )
+
+    turns = raced(arena, where, layout, those, turn)
+    size = mean_bytes(arena.pictures(layout)) if what not in ("views", "crops") else None
+    return results(arena, where, turns, size, "MemoryCopy")
+
+
+def mean_bytes(cache: Path) -> float:
+    """Return the bytes of a picture of a cache, on average."""
+    return float(np.load(cache / "records.npy")[:, 1:].prod(axis=1).mean())
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def warm(arena: Arena) -> str:
+    """Race random batches of one shape."""
+    those = entries(arena, LIMITS, BATCHES, LOADERS, HAND, OTHERS)
+    return epochs(arena, "random batches of one shape", "fixed", "random", those)
+
+
+def ragged(arena: Arena) -> str:
+    """Race random batches of many shapes: lists of arrays in memory of their own."""
+    those = entries(arena, LIMITS, BATCHES[:3], LOADERS, HAND[:1], HAND[2:3], HAND[6:], OTHERS)
+    return epochs(arena, "random batches of many shapes", "ragged", "random", those)
+
+
+def padded(arena: Arena) -> str:
+    """Race the same, padded to the largest of the batch; bytes are those of the pictures."""
+    those = entries(arena, LIMITS, BATCHES[:3], LOADERS[:1], HAND[:1], HAND[6:], OTHERS)
+    return epochs(arena, "random batches, padded", "ragged", "padded", those)
+
+
+def views(arena: Arena) -> str:
+    """Race lists of views: no pixel is touched."""
+    those = entries(arena, BATCHES[2:3], HAND[:1], HAND[6:], OTHERS[:1])
+    return epochs(arena, "lists of views", "ragged", "views", those)
+
+
+def sequential(arena: Arena) -> str:
+    """Race epochs in the order of the files."""
+    those = entries(arena, LIMITS, BATCHES[:1], LOADERS, HAND, OTHERS)
+    return epochs(arena, "an epoch in order", "fixed", "epoch", those)
+
+
+def single(arena: Arena) -> str:
+    """Race pictures at random rows, each into memory of its own."""
+
+    def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:  # noqa: ARG001
+        count = len(Pictures(arena.pictures("fixed")))
+        rows = random.Random(number).choices(range(count), k=4000)  # noqa: S311
+        return contender.ask("singles", rows=rows, most=arena.options.turn)
+
+    own = [
+        Entry("mmcache, `np.array(cache[i])`", "MmcacheBatch"),
+        Entry("mmcache, `np.array(cache[i])`, HDF5", "MmcacheHdf5"),
+        Entry("mmcache, `np.array(cache[i])`, Zarr", "MmcacheZarr"),
+    ]
+    those = [*own, *entries(arena, HAND[:1], HAND[2:], OTHERS)]
+    title = "single pictures at random"
+    turns = raced(arena, title, "fixed", those, turn)
+    return results(arena, title, turns, None, None)
+
+
+def loader(arena: Arena) -> str:
+    """Race everybody through torch's DataLoader, without and with two workers."""
+    through = ("MmcacheSamples", "MmcacheDataset", "MemmapLoop", "MmapNinja", "Streaming",
+               "LitData", "HuggingFace", "Jpeg")  # fmt: skip
+    those = [
+        Entry(f"{PEERS[name].title}, {workers} workers", name, workers)
+        for name in arena.chosen(through)
+        for workers in (0, 2)
+    ]
+    alone = [Entry(PEERS[name].title, name, 0) for name in
+             arena.chosen(("MmcacheLoader", "Ffcv"))]  # fmt: skip
+    return epochs(arena, "torch DataLoader", "fixed", "loader", [*alone, *those])
+
+
+def crops(arena: Arena) -> str:
+    """Race random resized crops; processor time is what counts."""
+    those = entries(arena, ("MmcacheBatchOutOne", "MmcacheLoader", "PillowCrops", "Ffcv"))
+    return epochs(arena, "random resized crops", "ragged", "crops", those)
+
+
+def cold(arena: Arena) -> str:
+    """Race epochs of a cache that is not in memory, in random order and in its own."""
+    arena.dismiss()
+    parts = []
+    for what, title in (("random", "cold, random order"), ("epoch", "cold, in order")):
+        own = entries(arena, READERS, LOADERS, BATCHES[:1], HAND[:1])
+        if what == "random":
+            own += entries(arena, ["MmcacheLoaderBlocks"])
+        others = entries(arena, ("H5pyContiguous", "Lmdb"), OTHERS[:2], OTHERS[3:7])
+        turns = _cold_turns(arena, title, what, own, others)
+        size = mean_bytes(arena.pictures("fixed"))
+        parts += [
+            f"#### {title}\n",
+            results(arena, title, turns, size, "DirectReads") + "\n",
+        ]
+    return "\n".join(parts)
+
+
+def _cold_turns(
+    arena: Arena, title: str, what: str, own: list[Entry], others: list[Entry]
+) -> dict[Entry, list[Turn]]:
+    """Race *own* for some rounds and *others* once, each time in a fresh process."""
+    turns: dict[Entry, list[Turn]] = {}
+    end = time.monotonic() + arena.options.seconds
+    failed = set()
+    for number in range(arena.options.cold_rounds):
+        for entry in [*own, *others] if number == 0 else own:
+            if entry in failed or (turns and time.monotonic() > end and entry in others):
+                continue
+            try:
+                turn = _cold_turn(arena, entry, title, what, number)
+            except FailedError as error:
+                failed.add(entry)
+                arena.leave_out(entry, title, error)
+            else:
+                turns.setdefault(entry, []).append(turn)
+        if time.monotonic() > end:
+            break
+    return turns
+
+
+def _cold_turn(arena: Arena, entry: Entry, title: str, what: str, number: int) -> Turn:
+    contender = arena.contender(entry.name, "fixed")
+    try:
+        files = [Path(name) for name in contender.ask("open")["files"]]
+        drop(files)
+        if (part := resident(files) * 100) > WARM:
+            told = f"{part:.0f}% of its files stayed in memory, so it was not quite cold"
+            arena.left_out[f"{entry.title} ({title})"] = told
+        answer = contender.ask("epoch", what=what, seed=number, passes=1, most=10.0)
+        return Turn(answer["clock"], answer["processor"], answer["pictures"])
+    finally:
+        contender.close()
+
+
+def memory(arena: Arena) -> str:
+    """Tell what a process and its workers hold at the end of an epoch."""
+    arena.dismiss()  # file pages that two share are counted by halves
+    alone = ("MmcacheLoader", "MmcacheBatchOut", "MemmapLoop", "H5pyChunks", "ZarrChunks", "Lmdb",
+             "MmapNinja", "Ffcv", "Streaming", "LitData", "HuggingFace", "WebDataset")  # fmt: skip
+    those = [Entry(PEERS[name].title, name) for name in arena.chosen(alone)]
+    those += [
+        Entry(f"{PEERS[name].title}, DataLoader with 2 workers", name, 2)
+        for name in arena.chosen(("MmcacheSamples", "MmcacheDataset", "Jpeg"))
+    ]
+    lines = []
+    for entry in those:
+        try:
+            lines.append((entry.title, *_memory(arena, entry)))
+        except FailedError as error:
+            arena.leave_out(entry, "memory", error)
+    head = (
+        "way",
+        "private after imports, MB",
+        "private at the end",
+        "more",
+        "file pages",
+        "shared",
     )
+    return table(head, lines)
 
 
-# Ten million rows --------------------------------------------------------------------------------
+def _memory(arena: Arena, entry: Entry) -> list[str]:
+    contender = arena.contender(entry.name, "fixed")
+    try:
+        contender.ask("imports")
+        before = contender.ask("memory")["Pss_Anon"]
+        contender.ask("open")
+        what = "loader" if entry.workers else "random"
+        answer = contender.ask("epoch", what=what, seed=1, passes=1, most=10.0, weigh=True,
+                               **entry.more)  # fmt: skip
+        after = answer["memory"]
+    finally:
+        contender.close()
+    figures = (before, after["Pss_Anon"], after["Pss_Anon"] - before, after["Pss_File"],
+               after["Pss_Shmem"])  # fmt: skip
+    return [f"{value / 1e6:.1f}" for value in figures]
 
-# Memory is counted after one round of the same work, so that what Python loads once is not in it.
-PROBE = """
-import json, random, sys, time
-import mmcache, mmcache.cache
 
-def anonymous():
-    with open("/proc/self/smaps_rollup") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
+def first(arena: Arena) -> str:
+    """Time the start of a process to its first random batch."""
+    arena.dismiss()
+    those = entries(arena, LOADERS, BATCHES[:1], HAND[:1], HAND[2:3], HAND[4:5], HAND[6:], OTHERS)
+    seen: dict[Entry, list[tuple[float, float]]] = {}
+    end = time.monotonic() + arena.options.seconds
+    for number in range(arena.options.starts):
+        for entry in those:
+            try:
+                seen.setdefault(entry, []).append(_first(arena, entry, number))
+            except FailedError as error:
+                arena.leave_out(entry, "first batch", error)
+        if time.monotonic() > end:
+            break
+    rows = []
+    for entry, each in seen.items():
+        if each:
+            imports, batch = (median(column) * 1e3 for column in zip(*each, strict=True))
+            rows.append((entry.title, imports + batch, imports, batch))
+    rows.sort(key=lambda row: row[1])
+    head = ("way", "ms from the start", "of it Python and imports", "open, and the first batch")
+    return table(head, ((title, *(f"{ms:,.0f}" for ms in times)) for title, *times in rows))
 
-few, path, digits = sys.argv[1], sys.argv[2], int(sys.argv[3])
-open_cache = mmcache.open
-if sys.argv[4] == "memory":
-    warm = open_cache(few)
-    warm[0], warm["0" * digits + ".jpg"]
-    anonymous()
-    before = anonymous()
-started = time.perf_counter()
-cache = open_cache(path)
-opened = time.perf_counter() - started
-picked = random.Random(4)
-rows = [picked.randrange(len(cache)) for _ in range(2000)]
-for row in rows:
-    cache[row]
-keys = [f"{row:0{digits}}.jpg" for row in rows]
-lookups = []
-for _ in range(2):  # the second time round the index is warm
-    lookups = []
-    for key in keys:
-        started = time.perf_counter()
-        cache[key]
-        lookups.append(time.perf_counter() - started)
-private = anonymous() - before if sys.argv[4] == "memory" else 0
-print(json.dumps({"opened": opened, "lookup": sorted(lookups)[1000],
-                  "slowest": sorted(lookups)[1980], "private": private}))
+
+def _first(arena: Arena, entry: Entry, number: int) -> tuple[float, float]:
+    contender = arena.contender(entry.name, "fixed")
+    try:
+        contender.ask("imports")
+        answer = contender.ask("first", seed=number)
+    finally:
+        contender.close()
+    imported = answer["imported"] - contender.started
+    return imported, answer["first"] - answer["imported"]
+
+
+# An epoch under a memory limit -------------------------------------------------------------------
+
+EPOCH = """
+import sys
+import mmcache
+cache = mmcache.open(sys.argv[1])
+shuffle = {"shuffled": True, "in order": False, "blocks": "blocks"}[sys.argv[2]]
+seen = sum(len(batch) for batch in mmcache.Loader(cache, 64, shuffle=shuffle))
+assert seen == len(cache), seen
 """
 
 
-def opening(caches: dict[int, Path], opens: int) -> str:
-    """Open each cache in fresh processes that take turns."""
-    seen: dict[int, list[dict[str, float]]] = {rows: [] for rows in caches}
-    for _ in range(opens):
-        for rows, path in caches.items():
-            timed, counted = (_probed(caches[FEW], path, what) for what in ("time", "memory"))
-            seen[rows].append(timed | {"private": counted["private"]})
-    return table(
-        ("", *(f"{rows:,} rows" for rows in caches)),
-        [
-            (title, *(f"{median(one[name] for one in seen[rows]) * scale:.{digits}f}"
-                      for rows in caches))
-            for title, name, scale, digits in (
-                ("opening, ms", "opened", 1e3, 2),
-                ("a picture by its key, us, warm, median", "lookup", 1e6, 1),
-                ("the same, 99th of a hundred, us", "slowest", 1e6, 1),
-                ("private memory of opening, 2,000 rows and 2,000 keys, kB", "private", 1, 0),
+def limited(arena: Arena) -> str:
+    """Run epochs over a cache four times as large as the memory that the process may have."""
+    arena.dismiss()
+    limit = arena.options.limit << 20
+    edge = 224
+    cache = arena.work / "large.mmc"
+    generated(cache, max(256, 4 * limit // (edge * edge * 3)), edge)
+    length = mmcache.open(cache).nbytes
+    _filled(cache / "pixels.npy")
+    lines = []
+    for way in ("shuffled", "blocks", "in order"):
+        drop([cache / "pixels.npy"])
+        try:
+            run = run_limited(
+                [sys.executable, "-c", EPOCH, str(cache), way],
+                limit,
+                os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
             )
-        ],
-    )  # fmt: skip
-
-
-def _probed(few: Path, path: Path, what: str) -> dict[str, float]:
-    command = [sys.executable, "-c", PROBE, few, path, str(DIGITS), what]
-    answer: dict[str, float] = json.loads(subprocess.check_output(command))
-    return answer
-
-
-def generated(path: Path, rows: int) -> None:
-    """Write a cache of *rows* pictures whose index is whole and whose pixels are holes."""
-    recipe = mmcache.Recipe(size=EDGE, resize="crop")
-    store = NpyStore()
-    path.mkdir()
-    shape = (rows, EDGE, EDGE, 3)
-    length = rows * EDGE * EDGE * 3
-    with (path / "pixels.npy").open("wb") as file:
-        file.write(npy_header(recipe.dtype, shape))
-        file.truncate(PAGE + length)
-    arrays = _index(rows)
-    segments = store.write_arrays(path, arrays)
-    frames = {
-        name: ArrayFrame(array.dtype.str, array.shape, tuple(segments[name]), "")
-        for name, array in arrays.items()
-    }
-    pixels = Segment("pixels.npy", PAGE, length)
-    frames["pixels"] = ArrayFrame(recipe.dtype.str, shape, (pixels,))
-    segment_of = {name: frame.segments[0] for name, frame in frames.items()}
-    store.write_frame(
-        path,
-        Frame(
-            store=store.name,
-            recipe=recipe.to_json(),
-            libraries={},
-            counts={"rows": rows, "failures": 0, "pixel_bytes": length},
-            classes=(),
-            slab=length,
-            arrays=frames,
-            # Opening looks at lengths; the digests are for `verify`, which this cache never meets.
-            files={one.file: FileFrame(one.offset + one.length, "") for one in segment_of.values()},
-            content="generated",
-        ),
+        except NoLimitError as error:
+            return f"No memory limit could be set here: {error}."
+        how = "finished" if run.status == 0 else f"ended with {run.status}: {run.said[:80]}"
+        rate = f"{length / run.seconds / 1e9:.2f}"
+        lines.append(
+            (f"mmcache.Loader, {way}", how, f"{run.peak / 2**20:,.0f}", f"{run.seconds:.1f}", rate)
+        )
+    shutil.rmtree(cache)
+    told = (
+        f"{length / 2**20:,.0f} MiB of pixels, {limit / 2**20:,.0f} MiB of memory, from a cold file"
     )
+    head = (told, "epoch", "peak, MiB, file pages counted", "seconds", "GB/s")
+    return table(head, lines)
 
 
-def _index(rows: int) -> dict[str, NDArray[Any]]:
-    records = np.empty((rows, 4), "<i8")
-    records[:, OFFSET] = np.arange(rows) * (EDGE * EDGE * 3)
-    records[:, HEIGHT:] = EDGE, EDGE, 3
-    first = np.frombuffer(b"0" * DIGITS + b".jpg", np.uint8)
-    keys = np.tile(first, (rows, 1))
-    number = np.arange(rows)
-    for place in reversed(range(DIGITS)):
-        keys[:, place] += (number % 10).astype(np.uint8)
-        number //= 10
-    none: NDArray[Any] = np.empty(0, np.uint8)
-    return {
-        "records": records,
-        "checksums": np.zeros(rows, "<u4"),
-        "keys": keys.reshape(-1),
-        "key_offsets": np.arange(rows + 1, dtype="<i8") * len(first),
-        **{name: np.ones(rows, dtype) for name, dtype in COLUMNS.items()},
-        "failure_keys": none,
-        "failure_key_offsets": np.zeros(1, "<i8"),
-        "failure_stages": none,
-        "failure_reasons": none,
-        "failure_reason_offsets": np.zeros(1, "<i8"),
-    }
+def _filled(path: Path) -> None:
+    """Fill the holes of a generated cache's pixels, and bring them to disk."""
+    block = np.random.default_rng(1).integers(0, 256, 1 << 22, np.uint8)
+    with path.open("r+b") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        while (left := length - file.tell()) > 0:
+            file.write(block[:left])
+        file.flush()
+        os.fdatasync(file.fileno())
+
+
+# The script --------------------------------------------------------------------------------------
+
+TABLES: dict[str, tuple[str, Callable[[Arena], str]]] = {
+    "warm": ("Random batches of 256, one shape, warm", warm),
+    "ragged": ("Random batches of 256, many shapes, warm: lists", ragged),
+    "padded": ("The same, padded to the largest of the batch", padded),
+    "views": ("The same, as lists of views: no pixel is touched", views),
+    "sequential": ("An epoch in order, one shape, warm", sequential),
+    "single": ("Single pictures at random, one shape, warm", single),
+    "loader": ("torch DataLoader, one shape, warm", loader),
+    "crops": ("Random resized crops to 224, from many shapes, warm", crops),
+    "cold": ("A cold cache, one shape", cold),
+    "memory": ("Memory at the end of an epoch", memory),
+    "first": ("The first batch of a fresh process", first),
+    "limited": ("An epoch over more than memory holds", limited),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables, and draw them where that is asked."""
+    options = options_of(arguments)
+    started = time.monotonic()
+    with workplace(options) as (photos, work):
+        arena = Arena(photos, work, options)
+        for name in options.only.split(","):
+            title, made = TABLES[name]
+            print(f"### {title}\n\n{made(arena).strip()}\n", flush=True)
+        arena.dismiss()
+        told = ((name, why) for name, why in arena.left_out.items())
+        print("### Who is not in a table, and why\n\n" + table(("who", "why"), told) + "\n")
+        print("### Writing, in seconds\n\n" + written(arena) + "\n")
+    print(f"All of it took {time.monotonic() - started:.0f} seconds.")
+    if options.plot:
+        options.plot.write_text(drawn(arena.panels))
+    return 0
+
+
+def written(arena: Arena) -> str:
+    """Return a table of what it took each to write the pictures that were resized already."""
+    took = {key: told["clock"] for key, told in arena.wrote.items() if not isinstance(told, str)}
+    lines = []
+    for name in dict.fromkeys(name for name, _ in took):
+        seconds = [f"{took.get((name, layout), 0):.2f}" for layout in ("fixed", "ragged")]
+        if seconds != ["0.00", "0.00"]:  # some have nothing to write
+            lines.append((PEERS[name].title, *seconds))
+    return table(("way", "one shape", "many shapes"), lines)
+
+
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--photos", type=Path, metavar="FOLDER", help="pictures to measure with (default: painted)")
+    add("--painted", type=int, default=200, help="how many to paint where no folder is given")
+    add("--peers", action="store_true", help="install the peers into .venv/peers*, once")
+    add("--only", default=",".join(TABLES), help="tables, with commas between (default: all)")
+    add("--who", default="", help="parts of contenders' names, with commas between (default: all)")
+    add("--plot", type=Path, metavar="FILE", help="draw bars into an SVG")
+    add("--crop", type=int, default=224, help="edge of pictures of one shape")
+    add("--size", type=int, default=256, help="box of pictures of many shapes")
+    add("--rounds", type=int, default=5, help="of each table, if time allows")
+    add("--cold-rounds", type=int, default=3, help="the same of the cold ones")
+    add("--starts", type=int, default=2, help="fresh processes to the first batch")
+    add("--passes", type=int, default=4, help="over all pictures in a turn")
+    add("--turn", type=float, default=0.5, help="seconds after which a turn ends")
+    add("--seconds", type=float, default=20, help="after which no further round begins")
+    add("--limit", type=int, default=256, help="MiB of memory for the last table")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.only.split(",")) - set(TABLES):
+        parser.error(f"no such table: {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    return options
 
 
 if __name__ == "__main__":

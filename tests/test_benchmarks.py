@@ -13,8 +13,11 @@ TINY = {
     "bench_pixels": ["--painted=8", "--size=64", "--camera=1", "--sample=3"],
     "bench_build": ["--painted=8", "--size=64", "--rounds=2"],
     "bench_pictures": ["--painted=8", "--size=64", "--rounds=1", "--edge=300"],
-    "bench_read": ["--painted=8", "--size=64", "--rounds=2", "--rows=2000", "--reads=100",
+    "bench_rows": ["--painted=8", "--size=64", "--rounds=2", "--rows=2000", "--reads=100",
                    "--opens=1"],
+    "bench_read": ["--painted=8", "--size=64", "--crop=48", "--rounds=1", "--cold-rounds=1",
+                   "--starts=1", "--passes=1", "--seconds=1", "--plot=bars.svg",
+                   "--only=warm,ragged,padded,views,sequential,single,crops,cold,memory,first"],
     "bench_formats": ["--painted=8", "--size=64", "--rounds=1", "--hand-rounds=1",
                       "--read-rounds=2", "--reads=100", "--hand-reads=5"],
     "bench_crops": ["--painted=8", "--size=64", "--rounds=1", "--crops=6", "--sample=2",
@@ -27,7 +30,16 @@ ROWS = {
     "bench_pixels": ["minimum", "pictures under 40 dB", "full decode", "what mmcache does"],
     "bench_build": ["bare loop, 1 thread", "build, serial", "build, 2 processes", "checksums"],
     "bench_pictures": ["the bare steps", "mmcache's decode step", "PNG, palette", "JPEG 2000"],
-    "bench_read": ["bare loop over lists", "`cache[key]`", "`cache.batch` of 8", "opening, ms"],
+    "bench_rows": ["bare loop over lists", "`cache[key]`", "`cache.batch` of 8", "opening, ms"],
+    "bench_read": [
+        "a memory copy, 2 threads",
+        "mmcache.Loader, Zarr",
+        "np.memmap, a loop",
+        "preadv, 32 threads",
+        "h5py, contiguous",
+        "Pillow, by hand",
+        "FFCV",
+    ],
     "bench_formats": ["npy", "hdf5", "zarr, one (1 shard)", "zarr, a picture a chunk", "vlen"],
     "bench_crops": ["mmcache, Pillow", "Pillow, box of the whole", "NumPy, two matrices"],
     "bench_copying": ["brought to disk", "mmc to zarr", "jpeg, quality 95", "zarr, zstd"],
@@ -45,7 +57,12 @@ def measuring():
     return measuring
 
 
-@pytest.mark.parametrize("name", TINY)
+SLOW = {"bench_read"}  # it starts a process for each contender
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in TINY]
+)
 def test_a_benchmark_prints_its_tables_and_leaves_nothing_behind(name, tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", SCRIPTS / f"{name}.py", *TINY[name]],
@@ -60,6 +77,8 @@ def test_a_benchmark_prints_its_tables_and_leaves_nothing_behind(name, tmp_path)
     cells = [line.split("|")[1].strip() for line in run.stdout.splitlines() if line[:1] == "|"]
     for row in ROWS[name]:
         assert any(row in cell for cell in cells), run.stdout
+    for drawn in tmp_path.glob("*.svg"):
+        drawn.unlink()
     assert list(tmp_path.iterdir()) == []
 
 
