@@ -37,7 +37,9 @@ def entropy() -> int:
 
 def _stream(seed: int, epoch: int, purpose: int) -> np.random.Philox:
     """Return the bits that belong to a seed, an epoch and a purpose; 0 is the order's."""
-    return np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, purpose])
+    # As a list, numpy would take large seeds for floats.
+    key, counter = (np.array(words, np.uint64) for words in ([seed, epoch], [0, 0, 0, purpose]))
+    return np.random.Philox(key=key, counter=counter)
 
 
 def permuted(length: int, seed: int, epoch: int = 0, purpose: int = 0) -> NDArray[np.int64]:
