@@ -227,18 +227,23 @@ def _checked(out: NDArray[Any], needed: int, dtype: np.dtype[Any]) -> NDArray[An
 
 def _apart(located: Located, cut: _Cut, out: Buffer | None) -> list[NDArray[Any]]:
     """Return pictures of several shapes: views of the cache, or copies one after the other."""
-    views = list(_windowed(located, cut))
-    if out is None or not views:
-        return views
-    ends = np.cumsum(cut.heights * cut.widths * located.channels)
+    if out is None or not len(located):
+        return list(_windowed(located, cut))
+    lengths = cut.heights * cut.widths * located.channels
+    ends = np.cumsum(lengths)
     arena = _buffer(out, (int(ends[-1]),), located.dtype)
     copies = []
-    start = 0
-    for view, end in zip(views, ends.tolist(), strict=True):
-        copy = arena[start:end].reshape(view.shape)
-        copy[...] = view
-        copies.append(copy)
-        start = end
+    starts = (ends - lengths).tolist()
+    shapes = zip(cut.heights.tolist(), cut.widths.tolist(), strict=True)
+    whole = cut.windows is None and cut.flipped is None
+    pictures = located.flat() if whole else _windowed(located, cut)
+    for picture, start, end, shape in zip(pictures, starts, ends.tolist(), shapes, strict=True):
+        copy = arena[start:end]
+        if whole:  # as one stretch, which is quicker than as lines of pixels
+            copy[:] = picture
+        copies.append(copy.reshape(*shape, located.channels))
+        if not whole:
+            copies[-1][...] = picture
     return copies
 
 

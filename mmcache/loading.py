@@ -452,6 +452,9 @@ class _Gather:
         group = order.block * order.mixed * part * frame.counts["pixel_bytes"] / max(1, len(cache))
         self._in_groups = order.shuffle == "blocks" and group < memory / 4
         self._scratch = Ring(cache.recipe.dtype, loader._threads)  # noqa: SLF001
+        rows = cache.rows
+        one_by_one = isinstance(rows, range) and rows.step == 1
+        self._in_order = one_by_one and not order.shuffle and loader._buckets is None  # noqa: SLF001
         self._cold = 0  # batches that are not looked at any more before they are asked for
 
     def __call__(self, step: _Step, coming: list[_Step]) -> Batch:
@@ -468,6 +471,8 @@ class _Gather:
 
     def _ask_for(self, located: Located) -> None:
         """Have the system read what comes, unless it is in memory."""
+        if self._in_order and not self._streams:
+            return  # what a mapping is read through in order, the system reads ahead by itself
         if self._streams or self._cold or not self._pages.are_there(located):
             self._pages.want(located)
             # A look at a few may miss what is missing, once something is.

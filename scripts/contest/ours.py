@@ -204,12 +204,12 @@ class MmcacheSamples(Mmcache):
 class MmcacheDataset(Mmcache):
     """``mmcache.torch.Dataset``, which gathers a whole batch in one call."""
 
-    title = "mmcache.torch.Dataset"
+    title = "mmcache.torch.Dataset and its collate"
     modules = ("mmcache", "torch")
 
     def loader(self, seed: int, passes: int, workers: int) -> Iterator[Any]:
         if workers not in self._ways:
-            from mmcache.torch import Dataset  # noqa: PLC0415
+            from mmcache.torch import Dataset, collate  # noqa: PLC0415
 
-            self._ways[workers] = TorchLoader(Dataset(self.cache), workers)
+            self._ways[workers] = TorchLoader(Dataset(self.cache), workers, collate)
         return iter(self._ways[workers].epoch(shuffled_rows(len(self.pictures), passes, seed)))

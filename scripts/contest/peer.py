@@ -152,7 +152,7 @@ class _Samples:
 class TorchLoader:
     """A DataLoader whose workers stay, and whose order is another in each epoch."""
 
-    def __init__(self, dataset: Any, workers: int) -> None:
+    def __init__(self, dataset: Any, workers: int, collate: Any = None) -> None:
         import torch.utils.data  # noqa: PLC0415
 
         self.rows: list[int] = []
@@ -160,6 +160,7 @@ class TorchLoader:
             dataset,
             batch_size=BATCH,
             sampler=self,  # type: ignore[arg-type]
+            collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
         )
