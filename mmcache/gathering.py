@@ -340,12 +340,26 @@ class _Placed:
             self.lines[part], located.flat(), edges, self.places[part].tolist(), windows, mirrored,
             strict=True,
         ):  # fmt: skip
+            if window is None and not mirror and width == self.images.shape[2]:
+                self._stretch(flat, lines.reshape(-1), place[0])
+                continue
             source = flat.reshape(height, width * self.channels)
             if window is not None:
                 top, left, height, width = window  # noqa: PLW2901  # of the window from here on
                 start = left * self.channels
                 source = source[top : top + height, start : start + width * self.channels]
             self._copied(source, lines, place, (height, width), mirror=mirror)
+
+    def _stretch(self, flat: NDArray[Any], target: NDArray[Any], top: int) -> None:
+        """Copy a picture as wide as the batch, which lies there in one stretch."""
+        start = top * self.lines.shape[2]
+        end = start + len(flat)
+        target[start:end] = flat
+        for rest in (target[:start], target[end:]):
+            if isinstance(self.fill, int):
+                rest[:] = self.fill
+            else:
+                rest.reshape(-1, len(self.fill))[:] = self.fill
 
     def _copied(
         self,

@@ -468,6 +468,19 @@ def test_each_batch_is_asked_for_once_and_before_it_is_gathered(even, monkeypatc
         assert sum(want < gather for want in places["want"]) == number + 3
 
 
+def test_what_is_read_in_order_is_left_to_the_system_unless_memory_is_short(even, monkeypatch):
+    told = []
+    monkeypatch.setattr(loading.Pages, "are_there", lambda *_: False)
+    monkeypatch.setattr(loading.Pages, "want", lambda _, located: told.append(len(located)))
+    list(Loader(even[10:50], 7))
+    assert told == []
+    list(Loader(even[::2], 7))  # with gaps, the system would not see an order
+    assert sum(told) == 30
+    monkeypatch.setattr(loading, "free_memory", lambda: 1000)
+    list(Loader(even, 7))
+    assert sum(told) == 90
+
+
 def test_blocks_are_asked_for_as_they_lie_one_group_ahead(even, monkeypatch):
     told = []
     monkeypatch.setattr(loading.Pages, "are_there", lambda *_: False)
