@@ -67,7 +67,8 @@ class Dataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras tells no ty
         model, and each epoch ends so much earlier.
     **shaping
         ``pad``, ``crop``, ``position``, ``flip``, ``size``, ``scale``, ``ratio``, ``resample``,
-        ``centering``, ``background`` and ``mask``, as for :meth:`mmcache.Cache.batch`.
+        ``resampler``, ``centering``, ``background`` and ``mask``, as for
+        :meth:`mmcache.Cache.batch`.
 
     Attributes
     ----------

@@ -242,6 +242,18 @@ def test_a_random_resized_crop_is_a_slice_resized_once_by_pillow(caches, kind, r
         assert np.abs(image.astype(int) - expected).max() <= 4  # another resampler may be installed
 
 
+def test_who_resamples_can_be_said_by_name(caches):
+    shape = {"crop": "random_resized", "size": (19, 27), "seed": 4}
+    batch = caches["ragged"].batch([3, 7], resampler="pillow", **shape)
+    for number, row in enumerate((3, 7)):
+        top, left, height, width = batch.windows[number].tolist()
+        part = np.ascontiguousarray(caches["ragged"][row][top : top + height, left : left + width])
+        made = Image.fromarray(part).resize((27, 19), Image.Resampling.BILINEAR)
+        assert np.array_equal(batch.images[number], np.asarray(made))
+    with pytest.raises(SettingError, match="resampler='opencv' is not one of auto, pillow, cykooz"):
+        caches["ragged"].batch([3, 7], resampler="opencv", **shape)
+
+
 def test_threads_make_the_same_random_resized_crops(caches):
     shape = {"crop": "random_resized", "size": 31, "seed": 8, "flip": True}
     one, four = (caches["ragged"].batch(range(24), threads=n, **shape) for n in (1, 4))

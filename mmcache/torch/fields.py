@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmcache.batches import Batch
     from mmcache.cache import Cache
     from mmcache.recipe import Resample
+    from mmcache.resampling import Resampler
     from mmcache.shaping import Crop, Pad, Position
 
 __all__ = ["Field", "Fields", "ShapingSettings", "check_fields", "item_of", "tensors", "values_of"]
@@ -33,6 +34,7 @@ class ShapingSettings(TypedDict, total=False):
     scale: tuple[float, float]
     ratio: tuple[float, float]
     resample: Resample
+    resampler: Resampler
     centering: tuple[float, float]
     background: int | tuple[int, ...] | None
 
