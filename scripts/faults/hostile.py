@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 LIMIT = 20  # seconds for a try
 MEMORY = 600 << 20  # bytes that a child may have
 IN_ACCESS, IN_OPEN = 1, 32  # of Linux's inotify
+_TOLD = {
+    Path("/proc", name)
+    for name in ("meminfo", *(f"self/{one}" for one in ("mountinfo", "smaps", "status")))
+}
+"""What tells how much memory there is, and whose it is: a cache's repr and report ask there."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -192,7 +197,7 @@ def is_stray(name: str, flags: int, path: Path, photos: Path) -> bool:
         leads = not Path(os.path.realpath(place)).is_relative_to(cache)
         return behind or (leads and not flags & os.O_NOFOLLOW)
     own = [sys.prefix, sys.base_prefix, Path(mmcache.__file__).parent, photos, path.parent / "made"]
-    return not (any(place.is_relative_to(one) for one in own) or place == Path("/proc/meminfo"))
+    return not (any(place.is_relative_to(one) for one in own) or place in _TOLD)
 
 
 if __name__ == "__main__":
