@@ -490,7 +490,7 @@ class Cache:
             numbers = located.numbers
             for number in [0] if numbers is None else np.unique(numbers).tolist():
                 self._files.check_segment("pixels", number)
-        colour = shaping.colour(self.recipe.background, self.recipe.brightest)  # type: ignore[arg-type]
+        colour = shaping.colour(self.recipe)
         gathered = gather(located, shaping, draws, colour, out=out, threads=threads)
         labels = None
         if "labels" in self._files:

@@ -158,7 +158,7 @@ class Loader:
             resample=resample, resampler=resampler, centering=centering, background=background,
             mask=mask,
         )  # fmt: skip
-        self._shaping.colour(cache.recipe.background, cache.recipe.brightest)  # type: ignore[arg-type]
+        self._shaping.colour(cache.recipe)
         self._drop_last = bool(drop_last)
         self._prefetch = _whole("prefetch", prefetch, 0)
         many = worker_count(None) if self._shaping.resized else 1

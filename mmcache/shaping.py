@@ -20,7 +20,7 @@ from mmcache.crops import (
 )
 from mmcache.errors import SettingError, ShapesDifferError
 from mmcache.geometry import Size
-from mmcache.recipe import RESAMPLES, Resample
+from mmcache.recipe import RESAMPLES, Recipe, Resample
 from mmcache.resampling import RESAMPLERS, Resampler
 
 if TYPE_CHECKING:
@@ -174,11 +174,19 @@ class Shaping:
         places: NDArray[np.int64] = np.floor(free * np.array(self.centering)).astype(np.int64)
         return places
 
-    def colour(self, recipe_background: tuple[int, ...], brightest: int) -> tuple[int, ...]:
-        """Return what padding is filled with, a number a channel."""
+    def colour(self, recipe: Recipe) -> tuple[int, ...]:
+        """Return what padding is filled with in pictures of *recipe*, a number a channel.
+
+        :class:`SettingError` where these settings do not go with it.
+        """
+        if recipe.mode == "P" and self.resized is not None and self.resample != "nearest":
+            raise SettingError(
+                'these pictures have mode="P", whose numbers a filter would mix: pass'
+                ' resample="nearest"'
+            )
         if self.background is None:
-            return recipe_background
-        channels = len(recipe_background)
+            return recipe.background  # type: ignore[return-value]  # settled to one form
+        channels, brightest = recipe.channels, recipe.brightest
         given: Any = self.background
         values = (given,) * channels if isinstance(given, (int, np.integer)) else tuple(given)
         if len(values) != channels or not all(

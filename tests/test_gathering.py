@@ -254,6 +254,24 @@ def test_who_resamples_can_be_said_by_name(caches):
         caches["ragged"].batch([3, 7], resampler="opencv", **shape)
 
 
+def test_the_numbers_of_masks_are_not_mixed(tmp_path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    numbers = np.random.default_rng(1).choice([0, 7, 200], (6, 40, 50)).astype(np.uint8)
+    for number, pixels in enumerate(numbers):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    masks = mmcache.build(
+        folder, tmp_path / "masks.mmc", size=32, mode="P", resample="nearest", progress=False
+    )
+    shape = {"crop": "random_resized", "size": 16}
+    with pytest.raises(SettingError, match='pass resample="nearest"'):
+        masks.batch([0, 1], **shape)
+    with pytest.raises(SettingError, match='pass resample="nearest"'):
+        mmcache.Loader(masks, 2, **shape)
+    batch = masks.batch(range(6), resample="nearest", **shape)
+    assert set(np.unique(batch.images)) == {0, 7, 200}
+
+
 def test_threads_make_the_same_random_resized_crops(caches):
     shape = {"crop": "random_resized", "size": 31, "seed": 8, "flip": True}
     one, four = (caches["ragged"].batch(range(24), threads=n, **shape) for n in (1, 4))

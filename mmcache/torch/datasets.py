@@ -90,7 +90,7 @@ class Dataset(torch.utils.data.Dataset):  # type: ignore[misc]  # it may be miss
         self._shaping = Shaping(**shaping, mask="mask" in values_of(self.fields))
         # Where batches of this process go. A worker's go into new memory, which is sent away.
         self._ring = Ring(cache.recipe.dtype, _BUFFERS)
-        self._shaping.colour(cache.recipe.background, cache.recipe.brightest)  # type: ignore[arg-type]
+        self._shaping.colour(cache.recipe)
 
     def __len__(self) -> int:
         return len(self.cache)
