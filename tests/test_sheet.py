@@ -193,7 +193,7 @@ def test_the_text_of_a_cache_is_its_facts_on_lines_of_their_own(hostile):
     lines = repr(hostile).splitlines()
     assert lines[0] == "Cache of 4 pictures in 2 classes"
     assert {line.split()[0] for line in lines[1:]} == {
-        "pixels", "shapes", "recipe", "format", "path", "failures",
+        "pixels", "shapes", "recipe", "format", "path", "failures", "memory", "process",
     }  # fmt: skip
     assert str(hostile.path) in repr(hostile)
     assert "\x1b" not in repr(hostile)
