@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -47,7 +46,8 @@ BASES = (*LOADERS[:1], *BATCHES, "MmcacheDataset", "MmcacheSamples")
 
 DRAWN = {
     *LIMITS, *READERS, "MmcacheBatchOut", "MmcacheLoader", "MmcacheLoaderBlocks", "MmcacheSamples",
-    "MmcacheDataset", "MemmapLoop", "H5pyContiguous", "ZarrChunks", "Lmdb", *OTHERS,
+    "MmcacheDataset", "MemmapLoop", "MemmapOfCache", "H5pyContiguous", "ZarrChunks", "Lmdb",
+    *OTHERS,
 } - {"FfcvTwo"}  # fmt: skip
 PANELS = ("random batches of one shape", "torch DataLoader", "cold, random order")
 SLOW_ROUNDS = 2
@@ -114,9 +114,12 @@ class Arena:
         ]
 
     def pictures(self, layout: str) -> Path:
-        """Return the cache that all pictures are from: "fixed" or "ragged"."""
+        """Return the cache that all pictures are from: "fixed", "ragged" or "large"."""
         if layout not in self.caches:
             (self.work / layout).mkdir()
+            if layout == "large":
+                self.caches[layout] = self._large()
+                return self.caches[layout]
             how: dict[str, Any] = (
                 {"size": self.options.crop, "resize": "crop"}
                 if layout == "fixed"
@@ -126,6 +129,14 @@ class Arena:
             mmcache.build(self.photos, path, progress=False, **how)
             self.caches[layout] = path
         return self.caches[layout]
+
+    def _large(self) -> Path:
+        """Generate a cache four times as large as the memory limit of the last table."""
+        cache = self.work / "large" / "cache.mmc"
+        edge = self.options.crop
+        generated(cache, max(256, (self.options.limit << 22) // (edge * edge * 3)), edge)
+        _filled(cache / "pixels.npy")
+        return cache
 
     def contender(self, name: str, layout: str) -> Contender:
         """Start a contender, which has written its pictures; it has nothing open yet."""
@@ -174,6 +185,11 @@ class Arena:
                 raise
             self._seated[name, layout] = contender
         return contender
+
+    def let_go(self, files: list[str]) -> None:
+        """Have all that are seated let go of the pages of *files* that they have mapped."""
+        for contender in self._seated.values():
+            contender.ask("let_go", files=files)
 
     def dismiss(self) -> None:
         """End all that are seated: what they have mapped stays in memory while they live."""
@@ -357,58 +373,45 @@ def crops(arena: Arena) -> str:
 
 
 def cold(arena: Arena) -> str:
-    """Race epochs of a cache that is not in memory, in random order and in its own."""
+    """Race epochs of files that are not in memory: small ones whole, and a part of a large one."""
     arena.dismiss()
+    own = (READERS, LOADERS, BATCHES[:1], ["MemmapOfCache"])
+    others = ("H5pyContiguous", "Lmdb", *OTHERS[:2], *OTHERS[3:7])
+    some = arena.options.some
+    races = (
+        ("cold, random order", "fixed", "random", (*own, ["MmcacheLoaderBlocks"], others), None),
+        ("cold, in order", "fixed", "epoch", (*own, others), None),
+        (f"cold, {some:,} of a large cache, random", "large", "random",
+         (READERS, LOADERS[:1], BATCHES[:1], ["MemmapOfCache"]), some),
+    )  # fmt: skip
     parts = []
-    for what, title in (("random", "cold, random order"), ("epoch", "cold, in order")):
-        own = entries(arena, READERS, LOADERS, BATCHES[:1], HAND[:1])
-        if what == "random":
-            own += entries(arena, ["MmcacheLoaderBlocks"])
-        others = entries(arena, ("H5pyContiguous", "Lmdb"), OTHERS[:2], OTHERS[3:7])
-        turns = _cold_turns(arena, title, what, own, others)
-        size = mean_bytes(arena.pictures("fixed"))
-        parts += [
-            f"#### {title}\n",
-            results(arena, title, turns, size, "DirectReads") + "\n",
-        ]
+    for title, layout, what, groups, few in races:
+        turns = _cold_turns(arena, title, layout, what, entries(arena, *groups), few=few)
+        size = mean_bytes(arena.pictures(layout))
+        parts.append(f"#### {title}\n\n{results(arena, title, turns, size, 'DirectReads')}\n")
+        arena.dismiss()
     return "\n".join(parts)
 
 
 def _cold_turns(
-    arena: Arena, title: str, what: str, own: list[Entry], others: list[Entry]
+    arena: Arena, title: str, layout: str, what: str, those: list[Entry], *, few: int | None
 ) -> dict[Entry, list[Turn]]:
-    """Race *own* for some rounds and *others* once, each time in a fresh process."""
-    turns: dict[Entry, list[Turn]] = {}
-    end = time.monotonic() + arena.options.seconds
-    failed = set()
-    for number in range(arena.options.cold_rounds):
-        for entry in [*own, *others] if number == 0 else own:
-            if entry in failed or (turns and time.monotonic() > end and entry in others):
-                continue
-            try:
-                turn = _cold_turn(arena, entry, title, what, number)
-            except FailedError as error:
-                failed.add(entry)
-                arena.leave_out(entry, title, error)
-            else:
-                turns.setdefault(entry, []).append(turn)
-        if time.monotonic() > end:
-            break
-    return turns
+    """Race one pass, all files dropped before each turn.
 
+    Their mappings are let go of first, since what a process has mapped and touched stays in memory.
+    So the first epoch of a process, in which buffers are allocated and FFCV compiles, is not in it.
+    """
 
-def _cold_turn(arena: Arena, entry: Entry, title: str, what: str, number: int) -> Turn:
-    contender = arena.contender(entry.name, "fixed")
-    try:
-        files = [Path(name) for name in contender.ask("open")["files"]]
-        drop(files)
-        if (part := resident(files) * 100) > WARM:
+    def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:
+        files = contender.ask("files")["files"]
+        arena.let_go(files)
+        drop(map(Path, files))
+        if (part := resident(map(Path, files)) * 100) > WARM:
             told = f"{part:.0f}% of its files stayed in memory, so it was not quite cold"
-            arena.left_out[f"{entry.title} ({title})"] = told
-        answer = contender.ask("epoch", what=what, seed=number, passes=1, most=10.0)
-        return Turn(answer["clock"], answer["processor"], answer["pictures"])
-    finally:
-        contender.close()
+            arena.leave_out(entry, title, told)
+        return contender.ask("epoch", what=what, seed=number, passes=1, most=10.0, few=few)
+
+    return raced(arena, title, layout, those, turn)
 
 
 def memory(arena: Arena) -> str:
@@ -506,11 +509,8 @@ def limited(arena: Arena) -> str:
     """Run epochs over a cache four times as large as the memory that the process may have."""
     arena.dismiss()
     limit = arena.options.limit << 20
-    edge = 224
-    cache = arena.work / "large.mmc"
-    generated(cache, max(256, 4 * limit // (edge * edge * 3)), edge)
+    cache = arena.pictures("large")
     length = mmcache.open(cache).nbytes
-    _filled(cache / "pixels.npy")
     lines = []
     for way in ("shuffled", "blocks", "in order"):
         drop([cache / "pixels.npy"])
@@ -527,7 +527,6 @@ def limited(arena: Arena) -> str:
         lines.append(
             (f"mmcache.Loader, {way}", how, f"{run.peak / 2**20:,.0f}", f"{run.seconds:.1f}", rate)
         )
-    shutil.rmtree(cache)
     told = (
         f"{length / 2**20:,.0f} MiB of pixels, {limit / 2**20:,.0f} MiB of memory, from a cold file"
     )
@@ -608,11 +607,11 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--crop", type=int, default=224, help="edge of pictures of one shape")
     add("--size", type=int, default=256, help="box of pictures of many shapes")
     add("--rounds", type=int, default=5, help="of each table, if time allows")
-    add("--cold-rounds", type=int, default=3, help="the same of the cold ones")
     add("--starts", type=int, default=2, help="fresh processes to the first batch")
     add("--passes", type=int, default=4, help="over all pictures in a turn")
     add("--turn", type=float, default=0.5, help="seconds after which a turn ends")
     add("--seconds", type=float, default=20, help="after which no further round begins")
+    add("--some", type=int, default=1000, help="pictures that are read of the large cache")
     add("--limit", type=int, default=256, help="MiB of memory for the last table")
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(TABLES):
