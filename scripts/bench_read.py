@@ -97,7 +97,7 @@ class Arena:
         self.panels: list[Panel] = []
         self.wrote: dict[tuple[str, str], dict[str, Any] | str] = {}
         self.caches: dict[str, Path] = {}
-        self._seated: dict[tuple[str, str], Contender] = {}
+        self._seated: dict[tuple[Entry, str], Contender] = {}
         if options.peers:
             self.left_out |= installed(PEERS.values())
 
@@ -169,21 +169,22 @@ class Arena:
         where = self.work / layout / (PEERS[name].kept or name)
         return Contender(name, python, where=where, pictures=pictures, photos=self.photos)
 
-    def seated(self, name: str, layout: str) -> Contender:
+    def seated(self, entry: Entry, layout: str) -> Contender:
         """Return a contender that is open, and was seen to give the right pixels.
 
         It stays for the next table: to start some of them takes seconds.
         """
-        contender = self._seated.get((name, layout))
+        chair = entry._replace(title=""), layout
+        contender = self._seated.get(chair)
         if contender is None or contender.ended:
-            contender = self.contender(name, layout)
+            contender = self.contender(entry.name, layout)
             try:
                 contender.ask("open")
                 contender.ask("check")
             except FailedError:
                 contender.close(now=True)
                 raise
-            self._seated[name, layout] = contender
+            self._seated[chair] = contender
         return contender
 
     def let_go(self, files: list[str]) -> None:
@@ -229,7 +230,7 @@ def raced(
             if entry in slow and number > SLOW_ROUNDS:
                 continue
             try:
-                answer = turn(arena.seated(entry.name, layout), entry, number)
+                answer = turn(arena.seated(entry, layout), entry, number)
             except FailedError as error:
                 arena.leave_out(entry, where, error)
                 del turns[entry]
@@ -354,6 +355,7 @@ def single(arena: Arena) -> str:
 
 def loader(arena: Arena) -> str:
     """Race everybody through torch's DataLoader, without and with two workers."""
+    arena.dismiss()
     through = ("MmcacheSamples", "MmcacheDataset", "MemmapLoop", "MmapNinja", "Streaming",
                "LitData", "HuggingFace", "Jpeg")  # fmt: skip
     those = [
@@ -406,7 +408,7 @@ def _cold_turns(
         files = contender.ask("files")["files"]
         arena.let_go(files)
         drop(map(Path, files))
-        if (part := resident(map(Path, files)) * 100) > WARM:
+        if number and (part := resident(map(Path, files)) * 100) > WARM:
             told = f"{part:.0f}% of its files stayed in memory, so it was not quite cold"
             arena.leave_out(entry, title, told)
         return contender.ask("epoch", what=what, seed=number, passes=1, most=10.0, few=few)
