@@ -578,7 +578,7 @@ SENTENCES = {
     " way fills memory of its own, a buffer that is used again where it can.",
     "ragged": "A batch is a list here: each picture has the shape that its photo gave it.",
     "padded": "The same pictures as one array, filled up with zeros. GB/s counts the pictures'"
-    " bytes alone; the zeros are a third as many again.",
+    " bytes alone; the zeros come on top.",
     "views": "Where a loop only looks at its pictures, nothing has to be copied.",
     "sequential": "Validation, statistics, exports: every picture once, as it lies in the file.",
     "single": "A picture at a time, each copied into an array of its own.",
