@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -47,10 +46,12 @@ BASES = (*LOADERS[:1], *BATCHES, "MmcacheDataset", "MmcacheSamples")
 
 DRAWN = {
     *LIMITS, *READERS, "MmcacheBatchOut", "MmcacheLoader", "MmcacheLoaderBlocks", "MmcacheSamples",
-    "MmcacheDataset", "MemmapLoop", "H5pyContiguous", "ZarrChunks", "Lmdb", *OTHERS,
+    "MmcacheDataset", "MemmapLoop", "MemmapOfCache", "H5pyContiguous", "ZarrChunks", "Lmdb",
+    *OTHERS,
 } - {"FfcvTwo"}  # fmt: skip
 PANELS = ("random batches of one shape", "torch DataLoader", "cold, random order")
 SLOW_ROUNDS = 2
+TRIES = 10
 WARM = 5.0  # per cent of a file that may stay in memory when it is called cold
 
 
@@ -97,7 +98,7 @@ class Arena:
         self.panels: list[Panel] = []
         self.wrote: dict[tuple[str, str], dict[str, Any] | str] = {}
         self.caches: dict[str, Path] = {}
-        self._seated: dict[tuple[str, str], Contender] = {}
+        self._seated: dict[tuple[Entry, str], Contender] = {}
         if options.peers:
             self.left_out |= installed(PEERS.values())
 
@@ -114,9 +115,12 @@ class Arena:
         ]
 
     def pictures(self, layout: str) -> Path:
-        """Return the cache that all pictures are from: "fixed" or "ragged"."""
+        """Return the cache that all pictures are from: "fixed", "ragged" or "large"."""
         if layout not in self.caches:
             (self.work / layout).mkdir()
+            if layout == "large":
+                self.caches[layout] = self._large()
+                return self.caches[layout]
             how: dict[str, Any] = (
                 {"size": self.options.crop, "resize": "crop"}
                 if layout == "fixed"
@@ -126,6 +130,14 @@ class Arena:
             mmcache.build(self.photos, path, progress=False, **how)
             self.caches[layout] = path
         return self.caches[layout]
+
+    def _large(self) -> Path:
+        """Generate a cache four times as large as the memory limit of the last table."""
+        cache = self.work / "large" / "cache.mmc"
+        edge = self.options.crop
+        generated(cache, max(256, (self.options.limit << 22) // (edge * edge * 3)), edge)
+        _filled(cache / "pixels.npy")
+        return cache
 
     def contender(self, name: str, layout: str) -> Contender:
         """Start a contender, which has written its pictures; it has nothing open yet."""
@@ -158,22 +170,28 @@ class Arena:
         where = self.work / layout / (PEERS[name].kept or name)
         return Contender(name, python, where=where, pictures=pictures, photos=self.photos)
 
-    def seated(self, name: str, layout: str) -> Contender:
+    def seated(self, entry: Entry, layout: str) -> Contender:
         """Return a contender that is open, and was seen to give the right pixels.
 
         It stays for the next table: to start some of them takes seconds.
         """
-        contender = self._seated.get((name, layout))
+        chair = entry._replace(title=""), layout
+        contender = self._seated.get(chair)
         if contender is None or contender.ended:
-            contender = self.contender(name, layout)
+            contender = self.contender(entry.name, layout)
             try:
                 contender.ask("open")
                 contender.ask("check")
             except FailedError:
                 contender.close(now=True)
                 raise
-            self._seated[name, layout] = contender
+            self._seated[chair] = contender
         return contender
+
+    def let_go(self, files: list[str]) -> None:
+        """Have all that are seated let go of the pages of *files* that they have mapped."""
+        for contender in self._seated.values():
+            contender.ask("let_go", files=files)
 
     def dismiss(self) -> None:
         """End all that are seated: what they have mapped stays in memory while they live."""
@@ -213,7 +231,7 @@ def raced(
             if entry in slow and number > SLOW_ROUNDS:
                 continue
             try:
-                answer = turn(arena.seated(entry.name, layout), entry, number)
+                answer = turn(arena.seated(entry, layout), entry, number)
             except FailedError as error:
                 arena.leave_out(entry, where, error)
                 del turns[entry]
@@ -338,6 +356,7 @@ def single(arena: Arena) -> str:
 
 def loader(arena: Arena) -> str:
     """Race everybody through torch's DataLoader, without and with two workers."""
+    arena.dismiss()
     through = ("MmcacheSamples", "MmcacheDataset", "MemmapLoop", "MmapNinja", "Streaming",
                "LitData", "HuggingFace", "Jpeg")  # fmt: skip
     those = [
@@ -357,58 +376,49 @@ def crops(arena: Arena) -> str:
 
 
 def cold(arena: Arena) -> str:
-    """Race epochs of a cache that is not in memory, in random order and in its own."""
+    """Race epochs of files that are not in memory: small ones whole, and a part of a large one."""
     arena.dismiss()
+    own = (READERS, LOADERS, BATCHES[:1], ["MemmapOfCache"])
+    others = ("H5pyContiguous", "Lmdb", *OTHERS[:2], *OTHERS[3:7])
+    some = arena.options.some
+    races = (
+        ("cold, random order", "fixed", "random", (*own, ["MmcacheLoaderBlocks"], others), None),
+        ("cold, in order", "fixed", "epoch", (*own, others), None),
+        (f"cold, {some:,} of a large cache, random", "large", "random",
+         (READERS, LOADERS[:1], BATCHES[:1], ["MemmapOfCache"]), some),
+    )  # fmt: skip
     parts = []
-    for what, title in (("random", "cold, random order"), ("epoch", "cold, in order")):
-        own = entries(arena, READERS, LOADERS, BATCHES[:1], HAND[:1])
-        if what == "random":
-            own += entries(arena, ["MmcacheLoaderBlocks"])
-        others = entries(arena, ("H5pyContiguous", "Lmdb"), OTHERS[:2], OTHERS[3:7])
-        turns = _cold_turns(arena, title, what, own, others)
-        size = mean_bytes(arena.pictures("fixed"))
-        parts += [
-            f"#### {title}\n",
-            results(arena, title, turns, size, "DirectReads") + "\n",
-        ]
+    for title, layout, what, groups, few in races:
+        turns = _cold_turns(arena, title, layout, what, entries(arena, *groups), few=few)
+        size = mean_bytes(arena.pictures(layout))
+        parts.append(f"#### {title}\n\n{results(arena, title, turns, size, 'DirectReads')}\n")
+        arena.dismiss()
     return "\n".join(parts)
 
 
 def _cold_turns(
-    arena: Arena, title: str, what: str, own: list[Entry], others: list[Entry]
+    arena: Arena, title: str, layout: str, what: str, those: list[Entry], *, few: int | None
 ) -> dict[Entry, list[Turn]]:
-    """Race *own* for some rounds and *others* once, each time in a fresh process."""
-    turns: dict[Entry, list[Turn]] = {}
-    end = time.monotonic() + arena.options.seconds
-    failed = set()
-    for number in range(arena.options.cold_rounds):
-        for entry in [*own, *others] if number == 0 else own:
-            if entry in failed or (turns and time.monotonic() > end and entry in others):
-                continue
-            try:
-                turn = _cold_turn(arena, entry, title, what, number)
-            except FailedError as error:
-                failed.add(entry)
-                arena.leave_out(entry, title, error)
-            else:
-                turns.setdefault(entry, []).append(turn)
-        if time.monotonic() > end:
-            break
-    return turns
+    """Race one pass, all files dropped before each turn.
 
+    Their mappings are let go of first, since what a process has mapped and touched stays in memory.
+    So the first epoch of a process, in which buffers are allocated and FFCV compiles, is not in it.
+    """
 
-def _cold_turn(arena: Arena, entry: Entry, title: str, what: str, number: int) -> Turn:
-    contender = arena.contender(entry.name, "fixed")
-    try:
-        files = [Path(name) for name in contender.ask("open")["files"]]
-        drop(files)
-        if (part := resident(files) * 100) > WARM:
+    def turn(contender: Contender, entry: Entry, number: int) -> dict[str, Any]:
+        files = contender.ask("files")["files"]
+        arena.let_go(files)
+        for _ in range(TRIES):  # what was still being read ahead comes after the first
+            drop(map(Path, files))
+            if (part := resident(map(Path, files)) * 100) <= WARM:
+                break
+            time.sleep(0.05)
+        if number and part > WARM:
             told = f"{part:.0f}% of its files stayed in memory, so it was not quite cold"
-            arena.left_out[f"{entry.title} ({title})"] = told
-        answer = contender.ask("epoch", what=what, seed=number, passes=1, most=10.0)
-        return Turn(answer["clock"], answer["processor"], answer["pictures"])
-    finally:
-        contender.close()
+            arena.leave_out(entry, title, told)
+        return contender.ask("epoch", what=what, seed=number, passes=1, most=10.0, few=few)
+
+    return raced(arena, title, layout, those, turn)
 
 
 def memory(arena: Arena) -> str:
@@ -506,11 +516,8 @@ def limited(arena: Arena) -> str:
     """Run epochs over a cache four times as large as the memory that the process may have."""
     arena.dismiss()
     limit = arena.options.limit << 20
-    edge = 224
-    cache = arena.work / "large.mmc"
-    generated(cache, max(256, 4 * limit // (edge * edge * 3)), edge)
+    cache = arena.pictures("large")
     length = mmcache.open(cache).nbytes
-    _filled(cache / "pixels.npy")
     lines = []
     for way in ("shuffled", "blocks", "in order"):
         drop([cache / "pixels.npy"])
@@ -527,7 +534,6 @@ def limited(arena: Arena) -> str:
         lines.append(
             (f"mmcache.Loader, {way}", how, f"{run.peak / 2**20:,.0f}", f"{run.seconds:.1f}", rate)
         )
-    shutil.rmtree(cache)
     told = (
         f"{length / 2**20:,.0f} MiB of pixels, {limit / 2**20:,.0f} MiB of memory, from a cold file"
     )
@@ -565,23 +571,70 @@ TABLES: dict[str, tuple[str, Callable[[Arena], str]]] = {
 }
 
 
+BEGIN, END = "<!-- tables of bench_read.py -->", "<!-- end of them -->"
+
+SENTENCES = {
+    "warm": "What a training loop asks for in every step, and all of it is in memory already. Each"
+    " way fills memory of its own, a buffer that is used again where it can.",
+    "ragged": "A batch is a list here: each picture has the shape that its photo gave it.",
+    "padded": "The same pictures as one array, filled up with zeros. GB/s counts the pictures'"
+    " bytes alone; the zeros come on top.",
+    "views": "Where a loop only looks at its pictures, nothing has to be copied.",
+    "sequential": "Validation, statistics, exports: every picture once, as it lies in the file.",
+    "single": "A picture at a time, each copied into an array of its own.",
+    "loader": "torch's own way: a sample a call, collated to a batch, in this process or in two"
+    " workers, which hand batches over through shared memory. `mmcache.Loader` and FFCV have"
+    " loaders of their own and stand here to compare.",
+    "crops": "A random window of each picture, resized to 224 x 224. mmcache and Pillow smooth what"
+    " they make smaller; FFCV does not, which is faster and aliases.",
+    "cold": "Nothing is in memory when a turn begins, which the script makes sure of. In the first"
+    " two tables all of a small cache is read, and the system's read-ahead brings in what comes"
+    " next, in any order. In the third, some pictures of a large one are.",
+    "memory": "Private memory is what a process has for itself. File pages are the cache as the"
+    " system keeps it in memory: it counts as the process's, is shared by all, and is given up when"
+    " anybody needs room. Workers are counted with their process.",
+    "first": "A fresh process, files in memory: how long one waits in a notebook.",
+    "limited": "A process that may have a quarter of what its cache takes, file pages counted.",
+    "written": "The pixels were decoded and resized before; mmcache's npy was what all others were"
+    " made from.",
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables, and draw them where that is asked."""
     options = options_of(arguments)
     started = time.monotonic()
+    told: list[str] = []
+
+    def tell(title: str, text: str) -> None:
+        told.append(f"### {title}\n\n{text.strip()}\n")
+        print(told[-1], flush=True)
+
     with workplace(options) as (photos, work):
         arena = Arena(photos, work, options)
         for name in options.only.split(","):
             title, made = TABLES[name]
-            print(f"### {title}\n\n{made(arena).strip()}\n", flush=True)
+            tell(title, f"{SENTENCES[name]}\n\n{made(arena).strip()}")
         arena.dismiss()
-        told = ((name, why) for name, why in arena.left_out.items())
-        print("### Who is not in a table, and why\n\n" + table(("who", "why"), told) + "\n")
-        print("### Writing, in seconds\n\n" + written(arena) + "\n")
+        tell("What each needs to write", f"{SENTENCES['written']}\n\n{written(arena)}")
+        if arena.left_out:
+            lines = ((name, why) for name, why in arena.left_out.items())
+            tell("Who is not in a table, and why", table(("who", "why"), lines))
     print(f"All of it took {time.monotonic() - started:.0f} seconds.")
     if options.plot:
         options.plot.write_text(drawn(arena.panels))
+    if options.into:
+        put_into(options.into, "\n".join(told))
     return 0
+
+
+def put_into(page: Path, text: str) -> None:
+    """Put *text* between the marks of a page that say that these tables belong there."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        sys.exit(f"{page} has no lines {BEGIN} and {END}: put them where the tables shall stand")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
 
 
 def written(arena: Arena) -> str:
@@ -605,14 +658,15 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--only", default=",".join(TABLES), help="tables, with commas between (default: all)")
     add("--who", default="", help="parts of contenders' names, with commas between (default: all)")
     add("--plot", type=Path, metavar="FILE", help="draw bars into an SVG")
+    add("--into", type=Path, metavar="FILE", help="put the tables between the marks of a page")
     add("--crop", type=int, default=224, help="edge of pictures of one shape")
     add("--size", type=int, default=256, help="box of pictures of many shapes")
     add("--rounds", type=int, default=5, help="of each table, if time allows")
-    add("--cold-rounds", type=int, default=3, help="the same of the cold ones")
     add("--starts", type=int, default=2, help="fresh processes to the first batch")
     add("--passes", type=int, default=4, help="over all pictures in a turn")
     add("--turn", type=float, default=0.5, help="seconds after which a turn ends")
     add("--seconds", type=float, default=20, help="after which no further round begins")
+    add("--some", type=int, default=1000, help="pictures that are read of the large cache")
     add("--limit", type=int, default=256, help="MiB of memory for the last table")
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(TABLES):

@@ -27,6 +27,7 @@ __all__ = [
     "Jpeg",
     "Lmdb",
     "MemmapLoop",
+    "MemmapOfCache",
     "MemmapTake",
     "PillowCrops",
     "ZarrChunks",
@@ -62,6 +63,25 @@ class MemmapLoop(Peer):
             return self.mapped[row]
         flat = self.mapped[self.starts[row] : self.starts[row + 1]]
         return flat.reshape(self.pictures.shapes[row])
+
+
+class MemmapOfCache(MemmapLoop):
+    """The same over the very file of a cache of one shape."""
+
+    title = "np.memmap, a loop over the cache's file"
+
+    def write(self, pictures: Pictures, labels: NDArray[np.int64]) -> None:
+        """Keep nothing: the file of the pictures is what it reads."""
+
+    def files(self) -> list[Path]:
+        return [self.pictures.path]
+
+    def open(self) -> None:
+        if self.shape is None:
+            raise NotOfferedError("this one is for pictures of one shape")
+        path, start = self.pictures.path, self.pictures.start
+        shape = (len(self.pictures), *self.shape)
+        self.mapped = np.memmap(path, np.uint8, "r", offset=start, shape=shape)
 
 
 class MemmapTake(MemmapLoop):

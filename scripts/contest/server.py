@@ -7,6 +7,7 @@ one as an answer. What libraries print goes to standard error.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
     from contest.peer import Peer
 
 STARTED = time.monotonic()
+MADV_DONTNEED = 4  # of Linux
+HEAP = 30 << 20  # bytes: glibc looks at blocks of up to 32 MiB
 TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 
 
 def main(arguments: list[str]) -> None:
     """Answer requests until there are no more."""
     name, *paths = arguments
+    # The C library keeps freed memory once it has seen blocks as large as this one, as it soon does
+    # in training. Else chance decides whether a picture's memory is faulted in anew each time.
+    bytearray(HEAP)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     answering = Answering(PEERS[name], *map(Path, paths))
@@ -71,13 +77,28 @@ class Answering:
         """Keep the pictures."""
         clock = time.perf_counter()
         self.peer.write(self.pictures, self.pictures.labels)
-        return {"clock": time.perf_counter() - clock, "files": list(map(str, self.peer.files()))}
+        return {"clock": time.perf_counter() - clock}
 
     def open(self) -> dict[str, Any]:
         """Make ready."""
         self.imports()
         self.peer.open()
-        return {"files": list(map(str, self.peer.files()))}
+        return self.files()
+
+    def files(self) -> dict[str, Any]:
+        """Name the files that the peer's pixels lie in."""
+        return {"files": [str(path.resolve()) for path in self.peer.files()]}
+
+    def let_go(self, files: list[str]) -> dict[str, Any]:
+        """Let go of the pages of *files* that are mapped: they are read anew when they are used."""
+        madvise = ctypes.CDLL(None).madvise
+        named = set(files)
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            place, *_, name = line.split(maxsplit=5)
+            if name in named:
+                start, end = (int(edge, 16) for edge in place.split("-"))
+                madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+        return {}
 
     def check(self) -> dict[str, Any]:
         """Compare some pictures with what was to be kept."""
@@ -85,9 +106,17 @@ class Answering:
         return {}
 
     def epoch(
-        self, what: str, seed: int, passes: int, most: float, *, weigh: bool = False, **more: int
+        self,
+        what: str,
+        seed: int,
+        passes: int,
+        most: float,
+        *,
+        few: int | None = None,
+        weigh: bool = False,
+        **more: int,
     ) -> dict[str, Any]:
-        """Go through the pictures, or through as many as *most* seconds allow.
+        """Go through the pictures, or through as many as *most* seconds allow, or *few*.
 
         Where it is to *weigh* too, the memory is that at the end, while the last batch is held.
         """
@@ -97,7 +126,7 @@ class Answering:
         pictures = 0
         for batch in batches:
             pictures += len(batch)
-            if time.perf_counter() - clock > most:
+            if time.perf_counter() - clock > most or (few and pictures >= few):
                 break
         took = time.perf_counter() - clock
         processor = processor_times() - before
