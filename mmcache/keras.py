@@ -73,7 +73,8 @@ class Dataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras tells no ty
     Attributes
     ----------
     epoch : int
-        Which order comes now: 0 at first, and one more after each epoch.
+        Which order comes now: 0 at first, and one more whenever Keras ends an epoch, which it may
+        also do before the first one.
 
     Raises
     ------
