@@ -198,6 +198,7 @@ def test_the_workers_of_keras_bring_the_same_batches(uniform, processes):
     model.fit(dataset, epochs=2, shuffle=False, verbose=0, callbacks=[Told(dataset)])
     assert model.epochs == [expected(uniform, epoch) for epoch in (0, 1)]
     assert model.away == [processes] * 10
+    assert dataset.workers == 2
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
