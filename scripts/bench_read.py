@@ -586,7 +586,7 @@ SENTENCES = {
     " workers, which hand batches over through shared memory. `mmcache.Loader` and FFCV have"
     " loaders of their own and stand here to compare.",
     "crops": "A random window of each picture, resized to 224 x 224. mmcache and Pillow smooth what"
-    " they make smaller; FFCV does not, which is faster and aliases.",
+    " they make smaller; FFCV does not, so that its pictures alias.",
     "cold": "Nothing is in memory when a turn begins, which the script makes sure of. In the first"
     " two tables all of a small cache is read, and the system's read-ahead brings in what comes"
     " next, in any order. In the third, some pictures of a large one are.",
@@ -642,8 +642,9 @@ def written(arena: Arena) -> str:
     took = {key: told["clock"] for key, told in arena.wrote.items() if not isinstance(told, str)}
     lines = []
     for name in dict.fromkeys(name for name, _ in took):
-        seconds = [f"{took.get((name, layout), 0):.2f}" for layout in ("fixed", "ragged")]
-        if seconds != ["0.00", "0.00"]:  # some have nothing to write
+        each = [took.get((name, layout), 0) for layout in ("fixed", "ragged")]
+        seconds = [f"{one:.2f}".replace("0.00", "") for one in each]
+        if any(seconds):  # some have nothing to write
             lines.append((PEERS[name].title, *seconds))
     return table(("way", "one shape", "many shapes"), lines)
 
