@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +14,7 @@ from mmcache.errors import SettingError, ShapesDifferError, SmallBucketWarning
 from mmcache.facts import Facts, counted
 from mmcache.geometry import Size
 from mmcache.ladders import Rule, ladder, wasted
+from mmcache.settings import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -323,8 +323,8 @@ class BucketSampler:
         self._drop_last = drop_last
         if drop_last:
             buckets._warn_of_small(stacklevel=4)  # noqa: SLF001  # its own
-        self._world_size = _whole("world_size", world_size, 1)
-        self._rank = _whole("rank", rank, 0)
+        self._world_size = whole_number("world_size", world_size, 1)
+        self._rank = whole_number("rank", rank, 0)
         if self._rank >= self._world_size:
             raise SettingError(
                 f"rank={rank} was asked for, and world_size={world_size}: ranks count from 0"
@@ -400,11 +400,13 @@ def buckets(
     ...     shape = buckets.shape_of(rows)
     ...     batch = cache.batch(rows, pad=shape, crop=shape)
     """
-    batch_size = _whole("batch_size", batch_size, 1)
-    count = max(_COUNT, len(cache.recipe.shapes)) if count is None else _whole("count", count, 1)
-    multiple_of = _whole("multiple_of", multiple_of, 1)
+    batch_size = whole_number("batch_size", batch_size, 1)
+    count = (
+        max(_COUNT, len(cache.recipe.shapes)) if count is None else whole_number("count", count, 1)
+    )
+    multiple_of = whole_number("multiple_of", multiple_of, 1)
     if max_pixels is not None:
-        max_pixels = _whole("max_pixels", max_pixels, multiple_of**2)
+        max_pixels = whole_number("max_pixels", max_pixels, multiple_of**2)
     if fit not in get_args(Fit):
         raise SettingError(f"fit={fit!r} is not one of {', '.join(get_args(Fit))}")
     if not len(cache):
@@ -427,16 +429,6 @@ def buckets(
         naive_waste=_naive_waste(edges, batch_size, rule),
         seen=np.column_stack([sizes, rows, which]),
     )
-
-
-def _whole(name: str, value: object, least: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # what is none is refused
-    except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise SettingError(f"{name}={value!r} is no whole number from {least} up")
-    return number
 
 
 def _summed(values: NDArray[np.int64], which: NDArray[np.int64], length: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,15 +80,13 @@ class Located:
 
     def part(self, rows: slice) -> Located:
         """Return the same of some of the records."""
-        return Located(
-            self.segments,
-            None if self.numbers is None else self.numbers[rows],
-            self.starts[rows],
-            self.heights[rows],
-            self.widths[rows],
-            self.channels,
-            self.edges,
-            None if self.valid is None else self.valid[rows],
+        return replace(
+            self,
+            numbers=None if self.numbers is None else self.numbers[rows],
+            starts=self.starts[rows],
+            heights=self.heights[rows],
+            widths=self.widths[rows],
+            valid=None if self.valid is None else self.valid[rows],
         )
 
     def flat(self) -> Iterator[NDArray[Any]]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcache.chances import check_seed, uniform
-from mmcache.errors import MissingLibraryError, RowError, SettingError
+from mmcache.errors import MissingLibraryError, RowError
 from mmcache.orders import Order
+from mmcache.settings import whole_number
 from mmcache.shaping import Shaping
 from mmcache.stacking import stacked_edges
 
@@ -105,7 +106,7 @@ class Dataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras tells no ty
             max_queue_size=max_queue_size,
         )
         self.cache = cache
-        self.batch_size = _from_one_up("batch_size", batch_size)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         self._order = Order(length=len(cache), shuffle=bool(shuffle), seed=seed)
         self._transform = transform
         self._threads = threads
@@ -154,9 +155,3 @@ class Dataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras tells no ty
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.set_epoch(state["_now"])
-
-
-def _from_one_up(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise SettingError(f"{name}={value!r} is no whole number from 1 up")
-    return int(value)

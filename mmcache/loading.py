@@ -18,6 +18,7 @@ from mmcache.errors import DifferentCacheError, SettingError
 from mmcache.memory import free_memory, machine_memory
 from mmcache.orders import MIXED, Order, Remainder, Shuffle, mixture, share
 from mmcache.paging import Pages
+from mmcache.settings import whole_number
 from mmcache.shaping import Shaping
 from mmcache.stacking import stacked_edges
 from mmcache.workers import worker_count
@@ -152,7 +153,7 @@ class Loader:
         mask: bool = False,
     ) -> None:
         self.cache = cache
-        self.batch_size = _whole("batch_size", batch_size, 1)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         self._shaping = Shaping(
             pad=pad, crop=crop, position=position, flip=flip, size=size, scale=scale, ratio=ratio,
             resample=resample, resampler=resampler, centering=centering, background=background,
@@ -160,9 +161,9 @@ class Loader:
         )  # fmt: skip
         self._shaping.colour(cache.recipe)
         self._drop_last = bool(drop_last)
-        self._prefetch = _whole("prefetch", prefetch, 0)
+        self._prefetch = whole_number("prefetch", prefetch, 0)
         many = worker_count(None) if self._shaping.resized else 1
-        self._threads = many if threads is None else _whole("threads", threads, 1)
+        self._threads = many if threads is None else whole_number("threads", threads, 1)
         if self._prefetch:  # each thread gathers a batch of its own
             self._prefetch = max(self._prefetch, self._threads)
         self._order = Order(
@@ -264,7 +265,7 @@ class Loader:
                     f" {mine!r}: make the loader as it was, over the same cache"
                 )
         self.epoch = check_seed("epoch", state["epoch"])
-        self._position = _whole("position", state["position"], 0)
+        self._position = whole_number("position", state["position"], 0)
         self._begun = self._resumed = True
         if next(self.steps(self.epoch, self._position), None) is None:  # at its end
             self.epoch, self._position = self.epoch + 1, 0
@@ -524,15 +525,9 @@ _ONLY_RING = _referrers(deque([np.empty(0)]), 0)
 # Settings ----------------------------------------------------------------------------------------
 
 
-def _whole(name: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise SettingError(f"{name}={value!r} is no whole number from {least} up")
-    return int(value)
-
-
 def _ranks(rank: object, world_size: object) -> tuple[int, int]:
-    size = _whole("world_size", world_size, 1)
-    number = _whole("rank", rank, 0)
+    size = whole_number("world_size", world_size, 1)
+    number = whole_number("rank", rank, 0)
     if number >= size:
         raise SettingError(
             f"rank={rank} was asked for, and world_size={size}: ranks count from 0 to {size - 1}"

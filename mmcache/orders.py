@@ -9,6 +9,7 @@ import numpy as np
 
 from mmcache.chances import check_seed, permuted
 from mmcache.errors import SettingError
+from mmcache.settings import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,10 +56,7 @@ class Order:
             raise SettingError(f'shuffle={self.shuffle!r} is none of True, False and "blocks"')
         check_seed("seed", self.seed)
         for name in ("block", "mixed"):
-            value = getattr(self, name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            if not whole or value < 1:
-                raise SettingError(f"{name}={value!r} is no whole number from 1 up")
+            whole_number(name, getattr(self, name), 1)
 
     def rows(self, epoch: int) -> Rows:
         """Return the rows in the order of this epoch: a range, or int64 (length,)."""

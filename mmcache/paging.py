@@ -12,16 +12,17 @@ import mmap
 import os
 import threading
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcache.errors import TooManyFilesError
-from mmcache.gathering import Located
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmcache.gathering import Located
     from mmcache.stores.mapping import Mapping
 
 __all__ = ["Pages"]
@@ -153,7 +154,4 @@ class Pages:
             if descriptor is None or os.preadv(descriptor, [part], offset) < len(part):
                 self._files.check_segment("pixels", number)
                 part[:] = memoryview(view.data).cast("B")  # what the mapping still has
-        return Located(
-            [room], None, starts, located.heights, located.widths, located.channels, located.edges,
-            located.valid,
-        )  # fmt: skip
+        return replace(located, segments=[room], numbers=None, starts=starts)

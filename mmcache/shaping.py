@@ -19,7 +19,7 @@ from mmcache.crops import (
     random_resized,
 )
 from mmcache.errors import SettingError, ShapesDifferError
-from mmcache.geometry import Size
+from mmcache.geometry import LARGEST_EDGE, Size
 from mmcache.recipe import RESAMPLES, Recipe, Resample
 from mmcache.resampling import RESAMPLERS, Resampler
 
@@ -33,7 +33,6 @@ Crop = Literal["random_resized"] | int | tuple[int, int] | None
 Position = Literal["center", "random"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 
-_LARGEST_EDGE = 65_535
 _FLIP = 1  # numbers drawn for a flip
 
 
@@ -207,7 +206,7 @@ def _size(name: str, value: object, other: str = "") -> Size:
         or not all(
             isinstance(edge, (int, np.integer))
             and not isinstance(edge, bool)
-            and 1 <= edge <= _LARGEST_EDGE
+            and 1 <= edge <= LARGEST_EDGE
             for edge in edges
         )
     ):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mmcache.cache import Cache
     from mmcache.torch.fields import Fields, ShapingSettings
 
-__all__ = ["Dataset", "collate"]
+__all__ = ["Dataset", "collate", "drawn_seed"]
 
 _BUFFERS = 4  # batches of one process that are in use at the same time, as a rule
 
@@ -127,7 +127,7 @@ class Dataset(torch.utils.data.Dataset):  # type: ignore[misc]  # it may be miss
                 shaping = replace(shaping, pad=rows.edges, crop=crop)
             draws = rows.draws(shaping.draws)
         else:
-            draws = uniform(0, len(places), shaping.draws, _seed() if shaping.draws else 0)
+            draws = uniform(0, len(places), shaping.draws, drawn_seed() if shaping.draws else 0)
         # Workers are as many as there is to gain from.
         threads = None if get_worker_info() is None else 1
         located = self.cache.located(places)
@@ -212,6 +212,6 @@ def _stacked(values: list[Any]) -> Any:
     return default_collate(values)
 
 
-def _seed() -> int:
+def drawn_seed() -> int:
     """Return a seed drawn as torch draws: another one each time, the same after manual_seed."""
     return int(torch.randint(2**63 - 1, ()))

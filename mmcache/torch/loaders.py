@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mmcache import loading
-from mmcache.torch.datasets import Dataset, collate
+from mmcache.torch.datasets import Dataset, collate, drawn_seed
 from mmcache.torch.fields import ShapingSettings, check_fields, tensors, values_of
 from mmcache.torch.samplers import BatchSampler
 from mmcache.torch.tensors import page_locked
@@ -218,15 +218,10 @@ def dataloader(
     settings.setdefault("pin_memory", _can_pin(None))
     settings.setdefault("persistent_workers", settings.get("num_workers", 0) > 0)
     sampler = BatchSampler(
-        cache, batch_size, shuffle=shuffle, seed=_drawn() if seed is None else seed,
+        cache, batch_size, shuffle=shuffle, seed=drawn_seed() if seed is None else seed,
         drop_last=drop_last, rank=rank, world_size=world_size, remainder=remainder, buckets=buckets,
     )  # fmt: skip
     return kind(Dataset(cache, **ours), batch_sampler=sampler, collate_fn=collate, **settings)
 
 
 _DATASET = tuple(DatasetSettings.__annotations__)
-
-
-def _drawn() -> int:
-    """Return a seed as torch draws one."""
-    return int(torch.randint(2**63 - 1, ()))
