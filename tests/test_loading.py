@@ -413,11 +413,22 @@ def test_threads_end_with_their_epoch_also_where_it_is_left_early(even):
     assert waited_for(lambda: not loader_threads())
 
 
-def test_an_error_comes_at_the_batch_that_has_it(painted, tmp_path):
+def test_an_error_comes_at_the_batch_that_has_it(painted, tmp_path, monkeypatch):
+    gathered = []
+    real = mmcache.Cache.gathered
+
+    def noting(self, places, *args, **kwargs):
+        batch = real(self, places, *args, **kwargs)
+        gathered.append(len(places))
+        return batch
+
+    monkeypatch.setattr(mmcache.Cache, "gathered", noting)
     cache = mmcache.build(painted, tmp_path / "cut.mmc", size=64, progress=False)
-    loader = Loader(cache, 4)
+    loader = Loader(cache, 4, prefetch=1)
     batches = iter(loader)
     next(batches)
+    # A file that is cut while it is being copied is what no check can see: the system's SIGBUS.
+    assert waited_for(lambda: len(gathered) == 2)
     os.truncate(tmp_path / "cut.mmc" / "pixels.npy", 5000)
     with pytest.raises(mmcache.DamagedCacheError, match="was cut while it was open"):
         list(batches)
