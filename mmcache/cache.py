@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from mmcache.gathering import Buffer
-    from mmcache.recipe import Resample
-    from mmcache.resampling import Resampler
+    from mmcache.recipe import Resample, Resampler
     from mmcache.shaping import Crop, Pad, Position
     from mmcache.stores.frame import Frame
 

@@ -223,7 +223,8 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
             flag,
             type=kinds.get(setting.name, str),
             choices=CHOICES.get(setting.name),
-            default=setting.default,
+            # A recipe names who resamples; a build may choose.
+            default="auto" if setting.name == "resampler" else setting.default,
             metavar=None if setting.name in CHOICES else setting.name.upper(),
             help=f"{explained} (default: %(default)s)",
         )

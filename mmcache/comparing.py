@@ -270,7 +270,7 @@ def compare(
     return dataclasses.replace(
         told,
         recipe={} if recipe is None else recipe_differences(whole.recipe, recipe),
-        libraries=_different(whole.files.frame.libraries, libraries()),
+        libraries=_different(whole.files.frame.libraries, libraries(whole.recipe)),
     )
 
 
@@ -282,6 +282,8 @@ def recipe_differences(was: Recipe, asked: Recipe) -> dict[str, tuple[Any, Any]]
         # A count agrees with as many shapes: they are what becomes of it.
         if isinstance(one["buckets"], int) and isinstance(other["buckets"], tuple):
             other["buckets"] = len(other["buckets"])
+        if one["resampler"] == "auto":  # whoever did it
+            other["resampler"] = "auto"
     if was.resize != asked.resize:  # which says enough: to one of them there is no such setting
         old["buckets"] = new["buckets"] = None
     return _different(old, new)

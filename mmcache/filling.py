@@ -275,7 +275,7 @@ class Filling:
         self, matches: Sequence[Matched], pool: Executor, workers: int, notes: _Notes
     ) -> None:
         """Decode what is not there."""
-        own = libraries()
+        own = libraries(self.plan.recipe)
         with closing(
             results(
                 pool,

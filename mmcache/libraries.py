@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mmcache.recipe import Recipe
+
 __all__ = ["libraries", "merged"]
 
 
-def libraries() -> dict[str, str]:
-    """Return the versions on which pixels depend, by name: Pillow's, and those of its decoders."""
+# What has a hand in pixels where a recipe's resampler is cykooz, if it is installed.
+_FAST = ("cykooz-resizer", "simplejpeg")
+
+
+def libraries(recipe: Recipe) -> dict[str, str]:
+    """Return the versions on which the pixels of *recipe* depend here, by name.
+
+    They are Pillow's, those of its decoders, and those of what takes its place.
+    """
     # Imported here so that importing this module does not load Pillow.
     import PIL  # noqa: PLC0415
     from PIL import features  # noqa: PLC0415
@@ -21,6 +32,9 @@ def libraries() -> dict[str, str]:
         version = features.version(part)
         if version:
             versions[part] = str(version)
+    for part in _FAST if recipe.resampler == "cykooz" else ():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[part] = metadata.version(part)
     return versions
 
 

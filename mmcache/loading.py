@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from mmcache.bucketing import Buckets
     from mmcache.cache import Cache
     from mmcache.gathering import Located
-    from mmcache.recipe import Resample
-    from mmcache.resampling import Resampler
+    from mmcache.recipe import Resample, Resampler
     from mmcache.shaping import Crop, Pad, Position
     from mmcache.stacking import Edges
 

@@ -421,7 +421,7 @@ def make_plan(
         executor=executor,
         progress=progress,
     )
-    if not recipe.is_settled:
+    if not recipe.has_shapes:
         recipe = _settled(recipe, columns)
         failed |= count_memory(listing.keys, columns, recipe, limits)
         check_failures([*listing.failures.raw(), *failed.values()], limits)

@@ -12,13 +12,15 @@ bits. Where there is alpha, colours count as much as they are seen.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mmcache.errors import SettingError
+from mmcache.recipe import RESAMPLERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,14 +28,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mmcache.recipe import Resample
+    from mmcache.recipe import Recipe, Resample, Resampler
 
-__all__ = ["RESAMPLERS", "Resampler", "resampler_for", "resized"]
+__all__ = [
+    "check_resampler",
+    "cykooz_options",
+    "cykooz_resizer",
+    "resampled_packed",
+    "resampler_for",
+    "resized",
+    "settled_resampler",
+]
 
-Resampler = Literal["auto", "pillow", "cykooz"]
-RESAMPLERS: tuple[Resampler, ...] = get_args(Resampler)
-
-# Hamming is missing there; nearest and box take other pixels where two are equally near.
 _CYKOOZ = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 _KINDS = {
     (np.dtype("u1"), 1): "U8",
@@ -110,7 +116,7 @@ def resized(
             f"out is {out.dtype} {out.shape}, and what is written there is {picture.dtype} {shape}"
         )
     if resampler_for(resampler, resample) == "cykooz":
-        out[...] = _by_cykooz(taken, shape, resample)
+        out[...] = resampled_packed(taken, size, resample)
     else:
         out[...] = _by_pillow(taken, shape, resample)
     return out
@@ -136,12 +142,12 @@ def resampler_for(resampler: Resampler, resample: Resample) -> Literal["pillow",
     """
     if resampler not in RESAMPLERS:
         raise SettingError(f"resampler={resampler!r} is not one of {', '.join(RESAMPLERS)}")
-    if resampler == "pillow" or (resampler == "auto" and resample not in _CYKOOZ):
+    if resampler == "pillow" or (resampler == "auto" and resample not in RESAMPLERS["cykooz"]):
         return "pillow"
-    if resample not in _CYKOOZ:
+    if resample not in RESAMPLERS["cykooz"]:
         raise SettingError(
-            f'resampler="cykooz" has the filters {", ".join(_CYKOOZ)}, and not {resample}:'
-            ' pass one of those, or resampler="pillow"'
+            f'resampler="cykooz" has the filters {", ".join(RESAMPLERS["cykooz"])}, and not'
+            f' {resample}: pass one of those, or resampler="pillow"'
         )
     if _cykooz() is not None:
         return "cykooz"
@@ -151,6 +157,22 @@ def resampler_for(resampler: Resampler, resample: Resample) -> Literal["pillow",
         'resampler="cykooz" needs cykooz-resizer, which is not installed: pip install'
         ' "mmcache[fast]", or pass resampler="auto"'
     )
+
+
+def settled_resampler(recipe: Recipe) -> Recipe:
+    """Return *recipe* with a name for who resamples: where it says ``"auto"``, the fastest here."""
+    if recipe.resampler != "auto":
+        return recipe
+    return dataclasses.replace(recipe, resampler=resampler_for("auto", recipe.resample))
+
+
+def check_resampler(resampler: Resampler) -> None:
+    """Raise :class:`SettingError` where what made a cache's pixels is not installed here."""
+    if resampler == "cykooz" and _cykooz() is None:
+        raise SettingError(
+            'the recipe has resampler="cykooz", and cykooz-resizer is not installed here:'
+            ' pip install "mmcache[fast]"'
+        )
 
 
 # Pillow ------------------------------------------------------------------------------------------
@@ -182,6 +204,31 @@ def _cykooz() -> ModuleType | None:
     return module
 
 
+def cykooz_resizer() -> Any:
+    """Return this thread's own Resizer, of which only one call at a time may make use."""
+    try:
+        return _own.resizer
+    except AttributeError:
+        library: Any = _cykooz()
+        _own.resizer = library.Resizer()
+        return _own.resizer
+
+
+def cykooz_options(resample: Resample, box: tuple[float, float, float, float] | None = None) -> Any:
+    """Return what a Resizer wants to be told: a filter, and a box of which it takes all that is in.
+
+    The box is left, top, right and bottom in pixels, as Pillow has it.
+    """
+    whole = _options(resample)
+    if box is None:
+        return whole
+    library: Any = _cykooz()
+    left, top, right, bottom = box
+    options = whole.copy()
+    options.crop_box = library.CropBox(left, top, right - left, bottom - top)
+    return options
+
+
 @functools.cache
 def _options(resample: str) -> Any:
     library: Any = _cykooz()
@@ -189,15 +236,29 @@ def _options(resample: str) -> Any:
     return library.ResizeOptions(library.ResizeAlg.convolution(named))
 
 
-def _by_cykooz(taken: NDArray[Any], shape: tuple[int, int, int], resample: str) -> NDArray[Any]:
+def resampled_packed(
+    pixels: NDArray[Any],
+    size: tuple[int, int],
+    resample: Resample,
+    box: tuple[float, float, float, float] | None = None,
+) -> NDArray[Any]:
+    """Return *pixels*, or those in *box*, at another size by cykooz-resizer: read-only, packed.
+
+    Parameters
+    ----------
+    pixels : (height, width, channels) array
+        As for :func:`resized`.
+    size : (int, int)
+        Height and width of the result.
+    resample : {"bilinear", "bicubic", "lanczos"}
+    box : four float, optional
+        Left, top, right and bottom, in pixels and parts of them.
+    """
     library: Any = _cykooz()
-    try:
-        resizer = _own.resizer
-    except AttributeError:
-        resizer = _own.resizer = library.Resizer()
-    kind = library.PixelType[_KINDS[taken.dtype, shape[2]]]
+    height, width, channels = pixels.shape
+    kind = library.PixelType[_KINDS[pixels.dtype, channels]]
     # It takes bytes alone, packed; which costs a tenth of what Pillow's four bytes a pixel do.
-    source = library.ImageData(taken.shape[1], taken.shape[0], kind, taken.tobytes())
-    made = library.ImageData(shape[1], shape[0], kind)
-    resizer.resize(source, made, _options(resample))
-    return np.frombuffer(made.get_buffer(), taken.dtype).reshape(shape)
+    source = library.ImageData(width, height, kind, pixels.tobytes())
+    made = library.ImageData(size[1], size[0], kind)
+    cykooz_resizer().resize(source, made, cykooz_options(resample, box))
+    return np.frombuffer(made.get_buffer(), pixels.dtype).reshape(*size, channels)

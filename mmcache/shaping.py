@@ -20,8 +20,7 @@ from mmcache.crops import (
 )
 from mmcache.errors import SettingError, ShapesDifferError
 from mmcache.geometry import LARGEST_EDGE, Size
-from mmcache.recipe import RESAMPLES, Recipe, Resample
-from mmcache.resampling import RESAMPLERS, Resampler
+from mmcache.recipe import RESAMPLERS, RESAMPLES, Recipe, Resample, Resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

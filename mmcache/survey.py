@@ -116,7 +116,7 @@ def _header_row(
             f"it is {header.height} x {header.width}, and the picture that it goes with is"
             f" {partner[0]} x {partner[1]}"
         )
-    if span.recipe.is_settled:
+    if span.recipe.has_shapes:
         needed = memory_needed(header, encoded.size, span.recipe, span.limits)
     else:
         check_pixels(header.size, span.limits.pixels)

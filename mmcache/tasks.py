@@ -13,6 +13,7 @@ import google_crc32c
 
 from mmcache.geometry import Size
 from mmcache.images import decode, decode_flagged, read_header, returned_memory, unreadable
+from mmcache.resampling import check_resampler
 from mmcache.sources import from_json
 from mmcache.steps import Step, step_of
 from mmcache.stores.digests import crc32c_of
@@ -116,6 +117,7 @@ class Pixels(NamedTuple):
 
 def make_records(pictures: Pictures) -> Pixels:
     """Do the work, and leave no more memory taken than before."""
+    check_resampler(pictures.recipe.resampler)  # a worker may be on another machine
     made = _made(pictures)
     if pictures.memory > _LARGE:
         returned_memory()

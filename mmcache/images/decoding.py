@@ -13,21 +13,15 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from mmcache.errors import PictureError, SettingError
 from mmcache.geometry import Size
-from mmcache.images.colours import (
-    STRIP,
-    Kind,
-    colour_of,
-    in_mode,
-    kind_of,
-    strips,
-    to_srgb,
-    with_true_key,
-)
+from mmcache.images.colours import colour_of, in_mode, kind_of, to_srgb, with_true_key
 from mmcache.images.headers import read_header, scaled_by
 from mmcache.images.opening import load, open_image, orientation_of, turned
 from mmcache.images.reasons import ChangedError, RefusedError, TruncatedError, unreadable
+from mmcache.images.resizing import resized
+from mmcache.images.turbo import decoded_packed
 from mmcache.limits import MAX_PIXELS
 from mmcache.records import FLAGS, printable
+from mmcache.resampling import check_resampler, resampled_packed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,15 +30,6 @@ if TYPE_CHECKING:
     from mmcache.recipe import Recipe
 
 __all__ = ["Decoded", "apply", "check_pixels", "decode", "decode_flagged"]
-
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 # Turning a stored picture upright, by EXIF orientation.
 _UPRIGHT = {
@@ -60,13 +45,9 @@ _UPRIGHT = {
 _MIRRORED = {2, 3, 7, 8}
 _FLIPPED = {3, 4, 6, 7}
 
-# Filters that average must not see the colour under what is clear.
-_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 _END_OF_JPEG = b"\xff\xd9"
 _SEGMENT = re.compile(rb"\xff[\xc4\xda\xdb\xdd\xfe]")  # tables, scans and comments
 _LONGEST_SEGMENT = 65_535 + 2  # bytes
-
-_Box = tuple[float, float, float, float]
 
 
 class Decoded(NamedTuple):
@@ -136,24 +117,38 @@ def _decoded(
         )
     placement = recipe.place(upright)
     shrunk = _draft(image, turned(placement.scaled, orientation), recipe)
-    truncated = load(with_true_key(image), keep=recipe.truncated == "keep")
-    kind = kind_of(image, recipe)
     left, top, right, bottom = _stored_box(placement, stored, orientation)
-    valid = _resized(
-        image,
-        kind,
-        turned(placement.valid, orientation),
-        _FILTERS[recipe.resample],
-        (left / shrunk, top / shrunk, right / shrunk, bottom / shrunk),
-    )
+    box = (left / shrunk, top / shrunk, right / shrunk, bottom / shrunk)
+    size = turned(placement.valid, orientation)
+    flags = 0
+    packed = decoded_packed(image) if shrunk == 1 and recipe.resampler == "cykooz" else None
+    if packed is not None:
+        record = resampled_packed(packed, size, recipe.resample, box)
+        if _is_done(image, placement, recipe, orientation):
+            return Decoded(record, flags)
+        valid = Image.fromarray(record if image.mode == "RGB" else record[..., 0])
+    else:
+        truncated = load(with_true_key(image), keep=recipe.truncated == "keep")
+        kind = kind_of(image, recipe)
+        flags = kind.flags | (FLAGS["truncated"] if truncated else 0)
+        valid = resized(image, kind, size, recipe, box)
     if orientation in _UPRIGHT:
         valid = valid.transpose(_UPRIGHT[orientation])
-    flags = kind.flags | (FLAGS["truncated"] if truncated else 0)
     if recipe.icc == "srgb" and recipe.mode != "P" and image.mode != "LAB":
         valid, unused = to_srgb(valid, image.info.get("icc_profile"))
         flags |= unused
     record = _array(_padded(in_mode(valid, recipe), placement, recipe), recipe)
     return Decoded(record, flags)
+
+
+def _is_done(image: Image.Image, placement: Placement, recipe: Recipe, orientation: int) -> bool:
+    """Tell whether resampled pixels of a picture are its record as they are."""
+    return (
+        image.mode == recipe.mode
+        and placement.size == placement.valid
+        and orientation not in _UPRIGHT
+        and not (recipe.icc == "srgb" and image.info.get("icc_profile"))
+    )
 
 
 def _draft(image: Image.Image, target: Size, recipe: Recipe) -> int:
@@ -187,31 +182,6 @@ def _stored_box(
         (left + valid.width) * stored.width / scaled.width,
         (top + valid.height) * stored.height / scaled.height,
     )
-
-
-def _resized(
-    image: Image.Image, kind: Kind, size: Size, resample: Image.Resampling, box: _Box
-) -> Image.Image:
-    """Convert a decoded picture to its *kind*, and resample the part in *box* to *size*.
-
-    Filters work on rows first and on columns then. So a large picture is converted and made
-    narrower in strips, and its pixels are those of the whole at once, without its memory.
-    """
-    averaged = resample != Image.Resampling.NEAREST
-    between = _PREMULTIPLIED.get(kind.mode, kind.mode) if averaged else kind.mode
-    copied = not kind.as_it_is or between != kind.mode
-    if not copied or image.width * image.height <= STRIP:
-        return kind.convert(image).resize((size.width, size.height), resample, box)
-    left, top, right, bottom = box
-    narrow = Image.new(between, (size.width, image.height))
-    for above, strip in strips(image):
-        ready = kind.convert(strip)
-        if ready.mode != between:
-            ready = ready.convert(between)
-        part = (left, 0, right, strip.height)
-        narrow.paste(ready.resize((size.width, strip.height), resample, part), (0, above))
-    valid = narrow.resize((size.width, size.height), resample, (0, top, size.width, bottom))
-    return valid if valid.mode == kind.mode else valid.convert(kind.mode)
 
 
 def _padded(image: Image.Image, placement: Placement, recipe: Recipe) -> Image.Image:
@@ -268,14 +238,15 @@ def apply(
     PictureError
         (an ``OSError``) where the picture cannot be read.
     SettingError
-        (a ``ValueError``) where *picture* is none of these, or the shapes of *recipe* are not
-        chosen yet.
+        (a ``ValueError``) where *picture* is none of these, the shapes of *recipe* are not chosen
+        yet, or what resampled the cache's pictures is not installed.
     """
     if not isinstance(picture, (str, bytes, os.PathLike, Image.Image)):
         raise SettingError(
             f"{type(picture).__name__} is no picture: give a path, a file's bytes or a PIL image"
         )
-    recipe.check_settled()
+    recipe.check_shapes()
+    check_resampler(recipe.resampler)
     try:
         if isinstance(picture, Image.Image):
             return _applied(picture, recipe, max_pixels).copy()

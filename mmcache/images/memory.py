@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmcache.images.colours import STRIP
 from mmcache.images.headers import JPEGS, scaled_by
+from mmcache.images.turbo import MOST
 
 if TYPE_CHECKING:
     from mmcache.images.headers import Header
@@ -35,6 +36,7 @@ _BESIDES = {
     "ICO": 8,
 }
 _JPEG2000_SAMPLE = 6
+_PACKED = 6  # bytes of a pixel of a JPEG that is decoded packed, and handed on as bytes
 _CHANNELS = {"L": 1, "I;16": 1, "LA": 2, "RGB": 3}
 _FRAMES_BESIDES = 12  # bytes of a pixel: the frames before are laid over each other
 
@@ -62,7 +64,7 @@ def decode_bytes(header: Header, recipe: Recipe, file_size: int) -> int:
     record = placement.size.height * placement.size.width * 8
     return (
         file_size
-        + decoded * (_HELD.get(header.mode, 4) + _besides(header, recipe))
+        + decoded * (_HELD.get(header.mode, 4) + _besides(header, recipe, decoded))
         + header.coefficient_bytes
         + strip
         + narrow
@@ -71,8 +73,10 @@ def decode_bytes(header: Header, recipe: Recipe, file_size: int) -> int:
     )
 
 
-def _besides(header: Header, recipe: Recipe) -> int:
+def _besides(header: Header, recipe: Recipe, pixels: int) -> int:
     besides = _BESIDES.get(header.format, 0)
+    if header.format == "JPEG" and recipe.resampler == "cykooz" and pixels <= MOST:
+        besides += _PACKED
     if header.format == "JPEG2000":
         besides = _JPEG2000_SAMPLE * _CHANNELS.get(header.mode, 4)
     if recipe.frame and header.format in ("GIF", "PNG"):

@@ -12,8 +12,7 @@ from mmcache.torch.tensors import channels_first, over, together
 if TYPE_CHECKING:
     from mmcache.batches import Batch
     from mmcache.cache import Cache
-    from mmcache.recipe import Resample
-    from mmcache.resampling import Resampler
+    from mmcache.recipe import Resample, Resampler
     from mmcache.shaping import Crop, Pad, Position
 
 __all__ = ["Field", "Fields", "ShapingSettings", "check_fields", "item_of", "tensors", "values_of"]
