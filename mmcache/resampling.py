@@ -214,35 +214,18 @@ def cykooz_resizer() -> Any:
         return _own.resizer
 
 
-def cykooz_options(resample: Resample, box: tuple[float, float, float, float] | None = None) -> Any:
-    """Return what a Resizer wants to be told: a filter, and a box of which it takes all that is in.
-
-    The box is left, top, right and bottom in pixels, as Pillow has it.
-    """
-    whole = _options(resample)
-    if box is None:
-        return whole
-    library: Any = _cykooz()
-    left, top, right, bottom = box
-    options = whole.copy()
-    options.crop_box = library.CropBox(left, top, right - left, bottom - top)
-    return options
-
-
 @functools.cache
-def _options(resample: str) -> Any:
+def cykooz_options(resample: Resample) -> Any:
+    """Return the filter as a Resizer wants to be told of it."""
     library: Any = _cykooz()
     named = getattr(library.FilterType, _CYKOOZ[resample])
     return library.ResizeOptions(library.ResizeAlg.convolution(named))
 
 
 def resampled_packed(
-    pixels: NDArray[Any],
-    size: tuple[int, int],
-    resample: Resample,
-    box: tuple[float, float, float, float] | None = None,
+    pixels: NDArray[Any], size: tuple[int, int], resample: Resample
 ) -> NDArray[Any]:
-    """Return *pixels*, or those in *box*, at another size by cykooz-resizer: read-only, packed.
+    """Return *pixels* at another size by cykooz-resizer: read-only, packed.
 
     Parameters
     ----------
@@ -251,8 +234,6 @@ def resampled_packed(
     size : (int, int)
         Height and width of the result.
     resample : {"bilinear", "bicubic", "lanczos"}
-    box : four float, optional
-        Left, top, right and bottom, in pixels and parts of them.
     """
     library: Any = _cykooz()
     height, width, channels = pixels.shape
@@ -260,5 +241,5 @@ def resampled_packed(
     # It takes bytes alone, packed; which costs a tenth of what Pillow's four bytes a pixel do.
     source = library.ImageData(width, height, kind, pixels.tobytes())
     made = library.ImageData(size[1], size[0], kind)
-    cykooz_resizer().resize(source, made, cykooz_options(resample, box))
+    cykooz_resizer().resize(source, made, cykooz_options(resample))
     return np.frombuffer(made.get_buffer(), pixels.dtype).reshape(*size, channels)

@@ -17,11 +17,11 @@ from mmcache.images.colours import colour_of, in_mode, kind_of, to_srgb, with_tr
 from mmcache.images.headers import read_header, scaled_by
 from mmcache.images.opening import load, open_image, orientation_of, turned
 from mmcache.images.reasons import ChangedError, RefusedError, TruncatedError, unreadable
-from mmcache.images.resizing import resized
+from mmcache.images.resizing import Part, is_fast, packed_part, resized
 from mmcache.images.turbo import decoded_packed
 from mmcache.limits import MAX_PIXELS
 from mmcache.records import FLAGS, printable
-from mmcache.resampling import check_resampler, resampled_packed
+from mmcache.resampling import check_resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,14 +116,12 @@ def _decoded(
             f" {expected.height} x {expected.width} when the cache was planned"
         )
     placement = recipe.place(upright)
-    shrunk = _draft(image, turned(placement.scaled, orientation), recipe)
-    left, top, right, bottom = _stored_box(placement, stored, orientation)
-    box = (left / shrunk, top / shrunk, right / shrunk, bottom / shrunk)
-    size = turned(placement.valid, orientation)
+    part = _kept(placement, stored, orientation)
+    part = part._replace(shrunk=_draft(image, part.scaled, recipe))
     flags = 0
-    packed = decoded_packed(image) if shrunk == 1 and recipe.resampler == "cykooz" else None
+    packed = decoded_packed(image) if part.shrunk == 1 and is_fast(part, recipe) else None
     if packed is not None:
-        record = resampled_packed(packed, size, recipe.resample, box)
+        record = packed_part(packed, part, recipe)
         if _is_done(image, placement, recipe, orientation):
             return Decoded(record, flags)
         valid = Image.fromarray(record if image.mode == "RGB" else record[..., 0])
@@ -131,7 +129,7 @@ def _decoded(
         truncated = load(with_true_key(image), keep=recipe.truncated == "keep")
         kind = kind_of(image, recipe)
         flags = kind.flags | (FLAGS["truncated"] if truncated else 0)
-        valid = resized(image, kind, size, recipe, box)
+        valid = resized(image, kind, part, recipe)
     if orientation in _UPRIGHT:
         valid = valid.transpose(_UPRIGHT[orientation])
     if recipe.icc == "srgb" and recipe.mode != "P" and image.mode != "LAB":
@@ -162,10 +160,8 @@ def _draft(image: Image.Image, target: Size, recipe: Recipe) -> int:
     return shrunk
 
 
-def _stored_box(
-    placement: Placement, stored: Size, orientation: int
-) -> tuple[float, float, float, float]:
-    """Return the part of the stored picture that is kept, as Pillow's left, top, right, bottom."""
+def _kept(placement: Placement, stored: Size, orientation: int) -> Part:
+    """Return what is kept of a stored picture, which is to be decoded in full."""
     valid, scaled, crop = (
         turned(Size(*size), orientation)
         for size in (placement.valid, placement.scaled, placement.crop)
@@ -176,12 +172,7 @@ def _stored_box(
         left = scaled.width - valid.width - left
     if orientation in _FLIPPED:
         top = scaled.height - valid.height - top
-    return (
-        left * stored.width / scaled.width,
-        top * stored.height / scaled.height,
-        (left + valid.width) * stored.width / scaled.width,
-        (top + valid.height) * stored.height / scaled.height,
-    )
+    return Part(stored, 1, scaled, top, left, valid)
 
 
 def _padded(image: Image.Image, placement: Placement, recipe: Recipe) -> Image.Image:
