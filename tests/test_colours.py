@@ -90,7 +90,7 @@ def test_a_picture_converted_in_strips_is_the_picture_converted_at_once(monkeypa
     )  # fmt: skip
     at_once = [decode(io.BytesIO(ODD[kind]), recipe) for kind in kinds for recipe in recipes]
     monkeypatch.setattr(colours, "STRIP", 200)  # pixels: some four rows
-    monkeypatch.setattr("mmcache.images.decoding.STRIP", 200)
+    monkeypatch.setattr("mmcache.images.resizing.STRIP", 200)
     in_strips = [decode(io.BytesIO(ODD[kind]), recipe) for kind in kinds for recipe in recipes]
     for one, other in zip(at_once, in_strips, strict=True):
         assert np.array_equal(one, other)

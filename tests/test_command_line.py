@@ -87,7 +87,17 @@ def test_plan_build_info_and_show_follow_each_other(painted, tmp_path):
 def test_settings_mean_what_they_mean_in_python(painted, tmp_path):
     done(
         *("build", painted, tmp_path / "out.mmc", "--size", "40x56", "--resize", "pad"),
-        *("--resample", "lanczos", "--mode", "RGBA", "--background", "1,2,3,4", "--upscale"),
+        *(
+            "--resample",
+            "lanczos",
+            "--resampler",
+            "pillow",
+            "--mode",
+            "RGBA",
+            "--background",
+            "1,2,3,4",
+            "--upscale",
+        ),
         *("--multiple-of", "9", "--workers", "2", "--executor", "processes", "--quiet"),
         *("--icc", "ignore", "--value-range", "0,4095", "--frame", "1", "--truncated", "keep"),
         *("--max-pixels", "1000000", "--max-memory", "2GB", "--max-failures", "0"),
@@ -95,7 +105,7 @@ def test_settings_mean_what_they_mean_in_python(painted, tmp_path):
     )
     cache = mmcache.open(tmp_path / "out.mmc")
     settings = {
-        "size": (40, 56), "resize": "pad", "resample": "lanczos", "mode": "RGBA",
+        "size": (40, 56), "resize": "pad", "resample": "lanczos", "resampler": "pillow", "mode": "RGBA",
         "background": (1, 2, 3, 4), "upscale": True, "multiple_of": 9, "icc": "ignore",
         "value_range": (0, 4095), "frame": 1, "truncated": "keep",
     }  # fmt: skip
@@ -108,7 +118,9 @@ def test_settings_mean_what_they_mean_in_python(painted, tmp_path):
 
 def test_defaults_are_those_of_python(painted, tmp_path):
     done("build", painted, tmp_path / "out.mmc")
-    assert mmcache.open(tmp_path / "out.mmc").recipe == Recipe()
+    here = mmcache.build(painted, tmp_path / "here.mmc").recipe
+    assert mmcache.open(tmp_path / "out.mmc").recipe == here
+    assert here == Recipe(resampler=here.resampler)
 
 
 @pytest.mark.parametrize("name", ["plan", "build"])
@@ -117,7 +129,8 @@ def test_help_lists_every_setting_with_its_default(name):
     for setting in dataclasses.fields(Recipe):
         explained = setting.metadata["help"]
         if setting.default is not None:
-            explained += f" (default: {setting.default})"
+            default = "auto" if setting.name == "resampler" else setting.default
+            explained += f" (default: {default})"
         assert re.search(
             rf"--{setting.name.replace('_', '-')} [^-]*{re.escape(explained)}", text
         ) or (setting.name == "upscale" and explained in text)

@@ -498,14 +498,17 @@ def test_partners_of_other_pictures_are_in_their_order(pairs):
 def test_a_recipe_that_is_asked_for_is_compared_setting_by_setting(cache, pairs):
     source = InMemory(BEFORE)
     assert mmcache.compare(cache, source, recipe=cache.recipe).recipe == {}
-    asked = replace(cache.recipe, size=(9, 7), resample="box")
+    asked = replace(cache.recipe, size=(9, 7), resample="box", resampler="auto")
     told = mmcache.compare(cache, source, recipe=asked)
     assert told.recipe == {"size": ((8, 8), (9, 7)), "resample": ("bicubic", "box")}
     assert told.same  # of pictures alone
     assert "size=(8, 8) then, (9, 7) asked for" in repr(told)
     assert told.to_json()["recipe"]["size"] == {"was": [8, 8], "asked": [9, 7]}
     shown(told)
-    partners = {"like": pairs / "pictures.mmc", "recipe": mmcache.Recipe(resample="box")}
+    partners = {
+        "like": pairs / "pictures.mmc",
+        "recipe": mmcache.Recipe(resample="box", resampler="auto"),
+    }
     told = mmcache.compare(pairs / "masks.mmc", pairs / "masks", **partners)
     assert told.recipe == {"resample": ("bicubic", "box")}  # and the size is that of the pictures
     with pytest.raises(mmcache.SettingError, match="leave it out"):
@@ -515,13 +518,13 @@ def test_a_recipe_that_is_asked_for_is_compared_setting_by_setting(cache, pairs)
 
 
 def test_other_libraries_are_named(cache, monkeypatch):
-    now = libraries()
+    now = libraries(cache.recipe)
     assert now == cache.files.frame.libraries
     assert now["webp"] == features.version("webp")
     assert mmcache.compare(cache, InMemory(BEFORE)).libraries == {}
     other = {name: version for name, version in now.items() if name != "zlib"}
     other |= {"pillow": "99", "crayons": "64"}
-    monkeypatch.setattr("mmcache.comparing.libraries", lambda: other)
+    monkeypatch.setattr("mmcache.comparing.libraries", lambda _: other)
     told = mmcache.compare(cache, InMemory(BEFORE))
     assert told.libraries == {
         "pillow": (now["pillow"], "99"), "zlib": (now["zlib"], None), "crayons": (None, "64"),

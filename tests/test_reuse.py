@@ -271,8 +271,8 @@ def test_overwrite_takes_nothing_from_what_stood_there(folder, tmp_path, monkeyp
 
 def test_other_libraries_are_noted_beside_those_of_what_was_taken(folder, tmp_path, monkeypatch):
     out = tmp_path / "out.mmc"
-    own = filling.libraries()
-    monkeypatch.setattr(filling, "libraries", lambda: own | {"pillow": "1.0"})
+    own = filling.libraries(mmcache.plan(folder, progress=False).recipe)
+    monkeypatch.setattr(filling, "libraries", lambda _: own | {"pillow": "1.0"})
     built(folder, out)
     monkeypatch.undo()
     monkeypatch.setattr(layout, "SLAB", 1 << 18)
@@ -293,9 +293,9 @@ def test_an_unfinished_build_of_other_libraries_is_gone_on_with_and_both_are_not
     folder, tmp_path, monkeypatch
 ):
     out = tmp_path / "out.mmc"
-    own = filling.libraries()
+    own = filling.libraries(mmcache.plan(folder, progress=False).recipe)
     with monkeypatch.context() as patch:
-        patch.setattr(filling, "libraries", lambda: own | {"pillow": "1.0"})
+        patch.setattr(filling, "libraries", lambda _: own | {"pillow": "1.0"})
         stopped(folder, out, 30)
     told = decoded(monkeypatch)
     cache = built(folder, out)
