@@ -87,17 +87,8 @@ def test_plan_build_info_and_show_follow_each_other(painted, tmp_path):
 def test_settings_mean_what_they_mean_in_python(painted, tmp_path):
     done(
         *("build", painted, tmp_path / "out.mmc", "--size", "40x56", "--resize", "pad"),
-        *(
-            "--resample",
-            "lanczos",
-            "--resampler",
-            "pillow",
-            "--mode",
-            "RGBA",
-            "--background",
-            "1,2,3,4",
-            "--upscale",
-        ),
+        *("--resample", "lanczos", "--resampler", "pillow", "--mode", "RGBA", "--upscale"),
+        *("--background", "1,2,3,4"),
         *("--multiple-of", "9", "--workers", "2", "--executor", "processes", "--quiet"),
         *("--icc", "ignore", "--value-range", "0,4095", "--frame", "1", "--truncated", "keep"),
         *("--max-pixels", "1000000", "--max-memory", "2GB", "--max-failures", "0"),
@@ -105,9 +96,9 @@ def test_settings_mean_what_they_mean_in_python(painted, tmp_path):
     )
     cache = mmcache.open(tmp_path / "out.mmc")
     settings = {
-        "size": (40, 56), "resize": "pad", "resample": "lanczos", "resampler": "pillow", "mode": "RGBA",
-        "background": (1, 2, 3, 4), "upscale": True, "multiple_of": 9, "icc": "ignore",
-        "value_range": (0, 4095), "frame": 1, "truncated": "keep",
+        "size": (40, 56), "resize": "pad", "resample": "lanczos", "mode": "RGBA",
+        "resampler": "pillow", "background": (1, 2, 3, 4), "upscale": True, "multiple_of": 9,
+        "icc": "ignore", "value_range": (0, 4095), "frame": 1, "truncated": "keep",
     }  # fmt: skip
     assert cache.recipe == Recipe(**settings)
     others = {"buckets"}  # which goes with another resize: see test_bucket_builds.py
