@@ -145,19 +145,29 @@ def _is_done(image: Image.Image, placement: Placement, recipe: Recipe, orientati
         image.mode == recipe.mode
         and placement.size == placement.valid
         and orientation not in _UPRIGHT
-        and not (recipe.icc == "srgb" and image.info.get("icc_profile"))
+        and not _has_colours(image, recipe)
     )
 
 
 def _draft(image: Image.Image, target: Size, recipe: Recipe) -> int:
-    """Tell a JPEG to decode itself smaller where that costs no quality; return how much."""
+    """Tell a JPEG to decode less of itself where that costs no quality; return how much smaller.
+
+    For grey its brightness is enough, which is stored apart from its colours.
+    """
     if not isinstance(image, JpegImageFile) or recipe.resample == "nearest":
         return 1
     source = Size(image.height, image.width)
     shrunk = scaled_by(source, target)
-    if shrunk > 1 and image.draft(None, (source.width // shrunk, source.height // shrunk)) is None:
+    grey = image.mode == "RGB" and recipe.mode == "L" and not _has_colours(image, recipe)
+    if not grey and shrunk == 1:
         return 1
-    return shrunk
+    size = source.width // shrunk, source.height // shrunk
+    return 1 if image.draft("L" if grey else None, size) is None else shrunk
+
+
+def _has_colours(image: Image.Image, recipe: Recipe) -> bool:
+    """Tell whether a profile says what the colours mean, and is listened to."""
+    return recipe.icc == "srgb" and bool(image.info.get("icc_profile"))
 
 
 def _kept(placement: Placement, stored: Size, orientation: int) -> Part:
