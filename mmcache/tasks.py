@@ -104,6 +104,11 @@ class Pixels(NamedTuple):
 
     def step(self) -> Step | None:
         """Return what a journal tells of it: the rows that are there, if any."""
+        if FAILED not in self.givers:
+            return step_of(
+                range(self.start, self.start + len(self.givers)),
+                checksums=self.checksums, hashes=self.hashes, flags=self.flags,
+            )  # fmt: skip
         there = [index for index, giver in enumerate(self.givers) if giver != FAILED]
         if not there:
             return None
