@@ -24,6 +24,7 @@ from mmcache.layout import SLAB
 from mmcache.libraries import libraries, merged
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.room import check_room, has_room
+from mmcache.sources import Ahead
 from mmcache.steps import Done, Step, made_by, rows_of, step_of
 from mmcache.stores.frame import file_of, segment_at
 from mmcache.stores.payload import Flusher, in_blocks, taken_bytes
@@ -39,7 +40,7 @@ from mmcache.tasks import (
     copy_records,
     make_records,
 )
-from mmcache.workers import results
+from mmcache.workers import is_ours, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -278,18 +279,23 @@ class Filling:
         """Decode what is not there."""
         own = libraries(self.plan.recipe)
         shares = Shares(self._pixels(slice(None)), workers)
-        with closing(
-            results(
-                pool,
-                make_records,
-                self._spans(matches, shares),
-                workers,
-                before=self._heavy(matches, shares),
-                weigh=lambda span: span.memory,
-                most=self.limits.decoding,
-            )
-        ) as spans:
+        ahead = Ahead(self.source, helps=is_ours(pool))
+        with (
+            ahead,
+            closing(
+                results(
+                    pool,
+                    make_records,
+                    _wanted(ahead, self._spans(matches, shares)),
+                    workers,
+                    before=_wanted(ahead, self._heavy(matches, shares)),
+                    weigh=lambda span: span.memory,
+                    most=self.limits.decoding,
+                )
+            ) as spans,
+        ):
             for made in spans:
+                ahead.waited(made.waited, len(made.givers))
                 for giver in set(made.givers):
                     if giver == DECODED:
                         notes.made_by(own, older=False)
@@ -442,6 +448,13 @@ class Filling:
         keys, sizes = self.plan.keys, self.plan.columns["file_size"]
         here = ((keys.raw(row), "decode", reason, int(sizes[row])) for row, reason in self.failures)
         return Failures.of(sorted([*self.plan.failures.raw(), *here], key=itemgetter(0, 1, 2)))
+
+
+def _wanted(ahead: Ahead, spans: Iterator[Pictures]) -> Iterator[Pictures]:
+    """Yield what a worker comes to when it has done what is queued before; its files are wanted."""
+    for span in spans:
+        ahead.want(span.keys)
+        yield span
 
 
 def _pairs(one: NDArray[Any], other: NDArray[Any]) -> list[tuple[int, int]]:

@@ -23,6 +23,7 @@ __all__ = [
     "SerialExecutor",
     "Span",
     "executor_of",
+    "is_ours",
     "results",
     "worker_count",
 ]
@@ -89,6 +90,11 @@ def executor_of(
         yield ours
     finally:
         ours.shutdown(wait=True, cancel_futures=True)
+
+
+def is_ours(executor: Executor) -> bool:
+    """Tell whether what *executor* does is surely done on this machine."""
+    return isinstance(executor, (SerialExecutor, ThreadPoolExecutor, ProcessExecutor))
 
 
 def _weightless(_: Any) -> int:
