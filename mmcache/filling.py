@@ -279,7 +279,7 @@ class Filling:
         """Decode what is not there."""
         own = libraries(self.plan.recipe)
         shares = Shares(self._pixels(slice(None)), workers)
-        ahead = Ahead(self.source, helps=is_ours(pool))
+        ahead = Ahead(self.source, 2 * workers, helps=is_ours(pool))
         with (
             ahead,
             closing(

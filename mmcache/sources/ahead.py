@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -48,26 +49,33 @@ class Ahead:
     Parameters
     ----------
     source : Source
+    queued : int
+        Of how many spans nobody has been told when it turns out that workers wait.
     helps : bool
         Whether what this machine has in memory is any help: not to workers on another one.
     """
 
-    def __init__(self, source: Source, *, helps: bool = True) -> None:
+    def __init__(self, source: Source, queued: int, *, helps: bool = True) -> None:
         self._source = source
         self._helps = helps and _WANTED is not None
         self._spans_left = 0
+        self._untold: deque[Iterable[bytes]] = deque(maxlen=queued)
         self._pool = ThreadPoolExecutor(_ASKING, thread_name_prefix="mmcache-ahead")
 
     def waited(self, seconds: float, pictures: int) -> None:
         """Say how long a worker has waited for the files of so many pictures."""
         if self._helps and seconds > _WORTH * pictures:
             self._spans_left = _GOES_ON
+            while self._untold:
+                self._pool.submit(self._ask, self._untold.popleft())
 
     def want(self, keys: Iterable[bytes]) -> None:
         """Say which pictures are wanted soon; returns at once."""
         if self._spans_left:
             self._spans_left -= 1
             self._pool.submit(self._ask, keys)
+        else:
+            self._untold.append(keys)
 
     def _ask(self, keys: Iterable[bytes]) -> None:
         for key in keys:
