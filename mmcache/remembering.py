@@ -17,6 +17,7 @@ import stat
 import struct
 import tempfile
 import zlib
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from time import monotonic, time
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from mmcache.sources import Mark, Source
 
-__all__ = ["KnownHeaders", "known_headers", "packed", "unpacked"]
+__all__ = ["KnownHeaders", "forget_headers", "known_headers", "packed", "unpacked"]
 
 _FEWEST = 256  # pictures: of fewer, the headers are read about as fast as they are looked up
 _DAYS = 30  # after which a source that nobody planned is forgotten
@@ -114,11 +115,19 @@ def known_headers(source: Source, frame: int, pictures: int) -> Iterator[KnownHe
     pictures : int
         How many there are.
     """
-    described = source.describe() if pictures >= _FEWEST else None
-    known = KnownHeaders(None if described is None else _file_of(described, frame))
+    known = KnownHeaders(_file_of(source, frame) if pictures >= _FEWEST else None)
     try:
         yield known
     finally:
+        known.close()
+
+
+def forget_headers(source: Source, frame: int, keys: Iterable[bytes]) -> None:
+    """Remember nothing of some pictures any more, so that the next plan reads their headers."""
+    file = _file_of(source, frame)
+    if file is not None and file.exists():
+        known = KnownHeaders(file)
+        known.forget(keys)
         known.close()
 
 
@@ -246,9 +255,9 @@ def _remove(file: Path) -> None:
 
 
 def _sweep(file: Path) -> None:
-    """Remove what was not used for long, and then what was not for longest, if there is much.
+    """Remove what was not used for long, and of too much what was not for longest.
 
-    That is true of *file* too where it alone has reached the end: part of it is of no use any more.
+    A file that alone is too much goes as well: it is full of pictures that are there no more.
     """
     there = [
         (one.stat().st_mtime, one.stat().st_size, one) for one in file.parent.glob("*.sqlite3")
@@ -267,13 +276,14 @@ def _bytes_of(file: Path) -> int:
         return 0
 
 
-def _file_of(described: dict[str, Any], frame: int) -> Path | None:
-    """Return where the headers of a source are remembered; None where that cannot be.
+def _file_of(source: Source, frame: int) -> Path | None:
+    """Return where the headers of a source are remembered; None where they cannot be.
 
     What reads them is part of the name: another Pillow may see another picture.
     """
+    described = source.describe()
     try:
-        folder = _folder()
+        folder = None if described is None else _folder()
     except OSError:
         return None
     if folder is None:
@@ -283,6 +293,7 @@ def _file_of(described: dict[str, Any], frame: int) -> Path | None:
     return folder / f"{digest[:32]}.sqlite3"
 
 
+@lru_cache
 def _version(plugin: str) -> str | None:
     try:
         return metadata.version(plugin)
