@@ -109,6 +109,29 @@ def test_a_segment_more_is_what_pillow_takes_it_for(name, segment, content, leng
     assert told is None or told == by_pillow(data)
 
 
+REFUSED = {
+    "tables that end early": (0xFFDB, bytes(64)),
+    "tables of 16 bits that end early": (0xFFDB, b"\x10" + bytes(64)),
+    "a JFIF without a version": (0xFFE0, b"JFIF\0"),
+    "a profile without a number": (0xFFE2, b"ICC_PROFILE\0"),
+    "an Adobe without a version": (0xFFEE, b"Adobe"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_pillow_refuses_is_not_taken_for_plain(name):
+    marker, content = REFUSED[name]
+    segment = struct.pack(">HH", marker, len(content) + 2) + content
+    data = PLAIN["baseline"][:2] + segment + PLAIN["baseline"][2:]
+    assert by_pillow(data) is None
+    assert plain_jpeg(data) is None
+
+
+def test_the_head_of_a_scan_that_is_not_as_long_as_it_should_be_is_left_to_pillow():
+    data = PLAIN["baseline"].replace(b"\xff\xda\0\x0c", b"\xff\xda\0\x0e")
+    assert plain_jpeg(data) is None
+
+
 # How many scans ----------------------------------------------------------------------------------
 
 
