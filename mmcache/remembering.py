@@ -39,8 +39,8 @@ __all__ = ["KnownHeaders", "forget_headers", "known_headers", "packed", "unpacke
 
 _FEWEST = 256  # pictures: of fewer, the headers are read about as fast as they are looked up
 _DAYS = 30  # after which a source that nobody planned is forgotten
-_MOST = 2_000_000_000  # bytes of all sources together, at about 100 a picture,
-_OF_FREE = 4  # and of one at most a part of so many of the room that is there
+_MOST = 2_000_000_000  # bytes of all sources together, at about 100 a picture
+_OF_FREE = 4  # one grows by at most a part of so many of the room that is there
 _PAGE = 4096  # bytes, SQLite's
 _WAIT = 0.2  # seconds for another process that is writing
 _ROWS = 4096  # that are held in memory before they are written,
@@ -222,8 +222,8 @@ def _connected(file: Path) -> sqlite3.Connection:
     """Open an SQLite file that has the table of headers, and nothing that could run by itself."""
     import sqlite3  # noqa: PLC0415  # Python may have been built without it
 
-    _sweep(file)
-    most = min(_MOST, _bytes_of(file) + shutil.disk_usage(file.parent).free // _OF_FREE)
+    free = shutil.disk_usage(file.parent).free
+    most = min(_MOST - _sweep(file), _bytes_of(file) + free // _OF_FREE)
     connection = sqlite3.connect(file, timeout=_WAIT)
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -254,19 +254,27 @@ def _remove(file: Path) -> None:
             one.unlink()
 
 
-def _sweep(file: Path) -> None:
+def _sweep(file: Path) -> int:
     """Remove what was not used for long, and of too much what was not for longest.
 
-    A file that alone is too much goes as well: it is full of pictures that are there no more.
+    *file* itself goes where it has reached the end: it is full of pictures that are there no more.
+
+    Returns
+    -------
+    int
+        The bytes of the others.
     """
-    there = [
-        (one.stat().st_mtime, one.stat().st_size, one) for one in file.parent.glob("*.sqlite3")
-    ]
-    total = sum(size for _, size, _ in there)
-    for used, size, one in sorted(there):
-        if used < time() - _DAYS * 86_400 or total > _MOST - _PAGE:
+    there = []
+    for one in file.parent.glob("*.sqlite3"):
+        with contextlib.suppress(OSError):  # another process may have removed it
+            there.append((one == file, one.stat().st_mtime, one.stat().st_size, one))
+    total = sum(size for _, _, size, _ in there)
+    for is_mine, used, size, one in sorted(there):
+        most = _MOST - _PAGE if is_mine else _MOST // 2
+        if used < time() - _DAYS * 86_400 or total > most:
             _remove(one)
             total -= size
+    return total - _bytes_of(file)
 
 
 def _bytes_of(file: Path) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -303,7 +304,7 @@ def test_an_interrupted_header_pass_goes_on_where_it_was(photos, read, monkeypat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mmcache.plan(photos, progress=interrupt)
+        mmcache.plan(photos, executor="serial", progress=interrupt)
     first = len(read)
     planned = mmcache.plan(photos, progress=False)
     assert first < COUNT
@@ -329,6 +330,22 @@ def test_while_another_process_writes_a_plan_goes_without(photos, temporary, rea
     assert len(read) == 2 * COUNT
     other.close()
     assert len(rows_of(temporary)) == COUNT - 1
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_the_memory_may_be_deleted_during_a_plan(photos, temporary, what, monkeypatch):
+    for name, value in (("_OFTEN", 0), ("_ROWS", 1)):
+        monkeypatch.setattr(remembering, name, value)
+    monkeypatch.setattr(survey, "_SPAN", 4)
+
+    def delete(*_):
+        for file in remembered(temporary):
+            file.unlink()
+            if what == "folder":
+                shutil.rmtree(file.parent)
+
+    assert mmcache.plan(photos, progress=delete) == without(photos)
+    assert mmcache.plan(photos, progress=False) == without(photos)
 
 
 # Damaged, hostile, in the way ---------------------------------------------------------------------
@@ -561,9 +578,12 @@ def test_of_too_much_the_oldest_goes_first(tmp_path, temporary, monkeypatch):
         kept.append(new)
         os.utime(new, (time.time() - 1000 + number,) * 2)
     size = kept[0].stat().st_size
+    monkeypatch.setattr(remembering, "_MOST", 6 * size)
+    mmcache.plan(sources[3], progress=False)
+    assert remembered(temporary) == sorted(kept[1:])
     monkeypatch.setattr(remembering, "_MOST", 3 * size)
     mmcache.plan(sources[3], progress=False)
-    assert remembered(temporary) == sorted(kept[2:])
+    assert remembered(temporary) == [kept[3]]
 
 
 # Threads are used where one waits -----------------------------------------------------------------
