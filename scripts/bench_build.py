@@ -18,7 +18,7 @@ from contest.building.filters import filtered
 from contest.building.findings import panels, promised, winners
 from contest.building.pieces import Inside
 from contest.building.race import BASE, Builders, Race, results
-from contest.building.sets import camera_photos, web_photos
+from contest.building.sets import camera_photos, repeated, web_photos
 from contest.building.writers import WRITERS
 from contest.chart import drawn
 from contest.page import put_into
@@ -47,7 +47,7 @@ PARTS = {
     "camera": "Of a large photo nearly all the time is decoding, and little of that is needed: the"
     " JPEG decoder can leave out what a small picture does not show. How much that spares depends"
     " on the grain, since every bit of the file has to be read in any case; so there are two kinds:"
-    " web photos enlarged, which are smooth, and the same with grain, as a camera's sensor adds it.",
+    " web photos enlarged, which are smooth, and the same with grain, as cameras add it.",
     "filters": "The same web photos, decoded in full beforehand: the time is that of resizing"
     " alone. PSNR and SSIM are against Lanczos in floats. So that no filter is punished for not"
     " being Lanczos, *there and back* enlarges each small picture to its first size, by bicubic in"
@@ -120,10 +120,11 @@ def contests(
     (work / "builders").mkdir()
     builders = Builders(work / "builders", options)
     if "web" in options.only:
-        race(builders, report, "web", web, WRITERS, f"{PARTS['web']}\n\n{COLUMNS}")
+        text = f"{PARTS['web']}\n\n{COLUMNS}"
+        race(builders, report, web, WRITERS, key="web", text=text)
         for size in options.sizes:
             if size < max(web.height, web.width):
-                race(builders, report, None, web, SOME, size=size)
+                race(builders, report, web, SOME, size=size)
         builders.dismiss()
     if "camera" in options.only:
         text = PARTS["camera"]
@@ -133,9 +134,10 @@ def contests(
                 grainy = "grainy" in photos.kind
                 who = FEW if large else WRITERS if grainy else SOME
                 key = None if large else "grainy" if grainy else "smooth"
-                race(builders, report, key, photos, who, text)
+                many = repeated(photos, options.names)
+                race(builders, report, many, who, key=key, text=text)
                 for size in options.sizes[-1:] if large else options.sizes:
-                    race(builders, report, None, photos, FEW if large else SOME, size=size)
+                    race(builders, report, photos, FEW if large else SOME, size=size)
                 builders.dismiss()
                 text = ""
     builders.dismiss()
@@ -145,9 +147,10 @@ def contests(
 def race(
     builders: Builders,
     report: Report,
-    key: str | None,
     photos: PhotoSet,
     names: Iterable[str],
+    *,
+    key: str | None = None,
     text: str = "",
     size: int | None = None,
 ) -> None:
@@ -165,9 +168,7 @@ def race(
 # From inside -------------------------------------------------------------------------------------
 
 
-def looked_inside(
-    web: PhotoSet, work: Path, options: argparse.Namespace, report: Report
-) -> Inside:
+def looked_inside(web: PhotoSet, work: Path, options: argparse.Namespace, report: Report) -> Inside:
     """Compare builds with bare loops, and look where they spend their time."""
     work.mkdir()
     inside = Inside(web, work, options.size, options.rounds)
@@ -213,6 +214,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--web", type=int, default=500, help="photos of the web")
     add("--camera", type=int, default=8, help=f"photos of {MEGAPIXELS[0]} megapixels of each kind")
     add("--large", type=int, default=3, help=f"photos of {MEGAPIXELS[1]} megapixels of each kind")
+    add("--names", type=int, default=3, help="of each of these, in the contests to --size")
     add("--sample", type=int, default=100, help="pictures that PSNR and SSIM are of")
     add("--rounds", type=int, default=5, help="of each contest, if time allows")
     add("--seconds", type=float, default=30, help="after which a contest has no further round")

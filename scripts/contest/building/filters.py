@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from measuring import median, table
-from mmcache.errors import SettingError
-from mmcache.resampling import resampler_for, resized
 from PIL import Image
 
 from contest.building.writer import fitted
 from contest.quality import lanczos, psnr, ssim
+from mmcache.errors import SettingError
+from mmcache.resampling import resampler_for, resized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from contest.building.sets import PhotoSet
@@ -46,10 +44,9 @@ def filtered(photos: PhotoSet, size: int, most: int) -> str:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
         edges = fitted(*image.size, size)
-        whole = np.asarray(image)
-        reference = lanczos(whole, (edges[1], edges[0]))
+        reference = lanczos(np.asarray(image), (edges[1], edges[0]))
         for name, way in ways.items():
-            kept[name].append(_kept(way, image, whole, edges, reference))
+            kept[name].append(_kept(way, image, reference))
     base = sum(one.seconds for one in kept["Pillow, bicubic"])
     rows = []
     for name, each in kept.items():
@@ -69,7 +66,6 @@ def filtered(photos: PhotoSet, size: int, most: int) -> str:
     return table(head, rows)
 
 
-
 def _ways() -> dict[str, Any]:
     ways = {f"Pillow, {name}": _by_pillow(name) for name in PILLOW}
     try:
@@ -81,35 +77,29 @@ def _ways() -> dict[str, Any]:
 
 def _by_pillow(name: str) -> Any:
     how = Image.Resampling[name.upper()]
-    return lambda image, whole, edges: np.asarray(image.resize(edges, how))
+    return lambda image, edges: np.asarray(image.resize(edges, how))
 
 
 def _by_cykooz(name: Any) -> Any:
-    def way(image: Any, whole: NDArray[Any], edges: tuple[int, int]) -> NDArray[Any]:
+    def way(image: Any, edges: tuple[int, int]) -> NDArray[Any]:
+        whole = np.asarray(image)
         window = (0, 0, *whole.shape[:2])
         return resized(whole, window, (edges[1], edges[0]), name, resampler="cykooz")
 
     return way
 
 
-def _kept(
-    way: Any,
-    image: Any,
-    whole: NDArray[np.uint8],
-    edges: tuple[int, int],
-    reference: NDArray[np.float64],
-) -> Kept:
+def _kept(way: Any, image: Any, reference: NDArray[np.float64]) -> Kept:
+    edges = (reference.shape[1], reference.shape[0])
     started = time.thread_time()
-    made = way(image, whole, edges)
+    made = way(image, edges)
     seconds = time.thread_time() - started
     grey = made.mean(axis=2)
-    enlarged = Image.fromarray(grey.astype(np.float32)).resize(
-        image.size, Image.Resampling.BICUBIC
-    )
+    enlarged = Image.fromarray(grey.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
     back = np.clip(np.asarray(enlarged), 0, 255)
     return Kept(
         seconds,
         psnr(made, reference),
         ssim(grey, reference.mean(axis=2)),
-        psnr(back, whole.mean(axis=2)),
+        psnr(back, np.asarray(image).mean(axis=2)),
     )

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
-import mmcache
 from measuring import Spent, median, processor_time, ratio, table, take_turns
+
+import mmcache
 from mmcache import filling, ingest, planning, tasks
 from mmcache.images import decode
 from mmcache.stores.journal import Journal

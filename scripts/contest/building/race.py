@@ -121,7 +121,8 @@ class Builders:
             return answer
 
         def failed(name: str, error: FailedError) -> None:
-            self.left_out[f"{WRITERS[name].title} ({title})"] = str(error)
+            if str(error) not in self.left_out.values():  # once is enough
+                self.left_out[f"{WRITERS[name].title} ({title})"] = str(error)
             if name in self._seated:
                 self._seated.pop(name).close(now=True)
 
@@ -191,11 +192,12 @@ class Builders:
 def _referred(
     path: Path, shape: tuple[int, int], references: dict[Any, NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    if (path, shape) not in references:
+    which = path.stat().st_ino, shape  # of a file with many names there is one reference
+    if which not in references:
         with Image.open(path) as image:
             whole = np.asarray(image.convert("RGB"))
-        references[path, shape] = lanczos(whole, shape).astype(np.float32)
-    return references[path, shape]
+        references[which] = lanczos(whole, shape).astype(np.float32)
+    return references[which]
 
 
 def _watched(contender: Contender, build: dict[str, Any]) -> tuple[dict[str, Any], int]:

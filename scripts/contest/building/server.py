@@ -28,7 +28,7 @@ class Answering:
 
     def __init__(self, name: str, where: Path) -> None:
         self.place = where
-        where.mkdir(parents=True)
+        where.mkdir(parents=True, exist_ok=True)  # it was here before, for other photos
         self.number = itertools.count()
         self.writer = WRITERS[name](where / "none")
 

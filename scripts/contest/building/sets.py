@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["PhotoSet", "as_from_a_camera", "camera_photos", "web_photos"]
+__all__ = ["PhotoSet", "as_from_a_camera", "camera_photos", "repeated", "web_photos"]
 
 ORIENTATION = 0x0112  # EXIF's number for it
 GRAIN = 6  # standard deviation, of 255
@@ -28,12 +29,16 @@ class PhotoSet(NamedTuple):
     height: float
     width: float
     megabytes: float
+    names: int = 1
+    """How many names each file has."""
 
     @property
     def told(self) -> str:
         """How many there are and how large, for a title's sentence."""
         size = f"half of them at most {self.height:.0f} x {self.width:.0f}"
-        return f"{len(self.paths):,} JPEG files, {size}; {self.megabytes:.2f} MB each"
+        files = f"{len(self.paths) // self.names:,} JPEG files"
+        named = f", each under {self.names} names" if self.names > 1 else ""
+        return f"{files}{named}, {size}; {self.megabytes:.2f} MB each"
 
     @property
     def paths(self) -> list[Path]:
@@ -95,6 +100,19 @@ def as_from_a_camera(
     file = io.BytesIO()
     large.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
+
+
+def repeated(photos: PhotoSet, names: int) -> PhotoSet:
+    """Give each file *names* names, so that a build of few large photos is a long one.
+
+    What a build costs once would else be shared by a handful of photos.
+    """
+    folder = photos.folder.with_name(f"{photos.folder.name}-{names}")
+    folder.mkdir()
+    for number in range(names):
+        for path in photos.paths:
+            os.link(path, folder / f"{number}-{path.name}")
+    return photos._replace(folder=folder, names=names)
 
 
 def _described(kind: str, folder: Path) -> PhotoSet:
