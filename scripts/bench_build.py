@@ -7,13 +7,12 @@ Each contender runs in a process of its own, and they take turns. Everything of 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench_pixels import referred
+from contest.asking import asked, parser_of
 from contest.building.filters import filtered
 from contest.building.findings import panels, promised, winners
 from contest.building.pieces import Inside
@@ -28,6 +27,8 @@ from measuring import table, workplace
 import mmcache
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    import argparse
     from collections.abc import Iterable
 
     from contest.building.sets import PhotoSet
@@ -200,15 +201,8 @@ def nearest(photos: Path, path: Path, size: int, report: Report) -> float:
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, PARTS)
     add = parser.add_argument
-    add("--photos", type=Path, metavar="FOLDER", help="pictures to measure with (default: painted)")
-    add("--painted", type=int, default=200, help="how many to paint where no folder is given")
-    add("--peers", action="store_true", help="install the peers into .venv/*, once")
-    add("--only", default=",".join(PARTS), help="parts, with commas between (default: all)")
-    add("--who", default="", help="parts of contenders' names, with commas between (default: all)")
-    add("--plot", type=Path, metavar="FILE", help="draw bars into an SVG")
-    add("--into", type=Path, metavar="FILE", help="put the tables between the marks of a page")
     add("--size", type=int, default=256, help="box that everybody builds to")
     add("--sizes", default="224,512,1024", help="boxes that some build to as well")
     add("--web", type=int, default=500, help="photos of the web")
@@ -218,11 +212,8 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--sample", type=int, default=100, help="pictures that PSNR and SSIM are of")
     add("--rounds", type=int, default=5, help="of each contest, if time allows")
     add("--seconds", type=float, default=30, help="after which a contest has no further round")
-    options = parser.parse_args(arguments)
+    options = asked(parser, arguments, PARTS)
     options.sizes = [int(size) for size in options.sizes.split(",") if size]
-    options.only = [part for part in options.only.split(",") if part]
-    if unknown := set(options.only) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     return options
 
 

@@ -7,7 +7,6 @@ turns. ``--peers`` makes environments for the peers below .venv and installs the
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from bench_rows import generated
+from contest.asking import asked, parser_of
 from contest.chart import Panel, drawn
 from contest.client import Contender, FailedError
 from contest.cold import drop, resident
@@ -31,6 +31,7 @@ from measuring import median, table, workplace
 import mmcache
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable
 
 LIMITS = ("MemoryCopy", "MemoryCopyByTwo", "MemoryCopyByPicture")
@@ -575,7 +576,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     with workplace(options) as (photos, work):
         arena = Arena(photos, work, options)
-        for name in options.only.split(","):
+        for name in options.only:
             title, made = TABLES[name]
             tell(title, f"{SENTENCES[name]}\n\n{made(arena).strip()}")
         arena.dismiss()
@@ -605,15 +606,8 @@ def written(arena: Arena) -> str:
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, TABLES)
     add = parser.add_argument
-    add("--photos", type=Path, metavar="FOLDER", help="pictures to measure with (default: painted)")
-    add("--painted", type=int, default=200, help="how many to paint where no folder is given")
-    add("--peers", action="store_true", help="install the peers into .venv/peers*, once")
-    add("--only", default=",".join(TABLES), help="tables, with commas between (default: all)")
-    add("--who", default="", help="parts of contenders' names, with commas between (default: all)")
-    add("--plot", type=Path, metavar="FILE", help="draw bars into an SVG")
-    add("--into", type=Path, metavar="FILE", help="put the tables between the marks of a page")
     add("--crop", type=int, default=224, help="edge of pictures of one shape")
     add("--size", type=int, default=256, help="box of pictures of many shapes")
     add("--rounds", type=int, default=5, help="of each table, if time allows")
@@ -623,10 +617,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=20, help="after which no further round begins")
     add("--some", type=int, default=1000, help="pictures that are read of the large cache")
     add("--limit", type=int, default=256, help="MiB of memory for the last table")
-    options = parser.parse_args(arguments)
-    if unknown := set(options.only.split(",")) - set(TABLES):
-        parser.error(f"no such table: {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
-    return options
+    return asked(parser, arguments, TABLES)
 
 
 if __name__ == "__main__":
