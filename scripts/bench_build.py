@@ -27,9 +27,9 @@ from measuring import table, workplace
 import mmcache
 
 if TYPE_CHECKING:
-    from pathlib import Path
     import argparse
     from collections.abc import Iterable
+    from pathlib import Path
 
     from contest.building.sets import PhotoSet
 
