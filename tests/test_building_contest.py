@@ -223,9 +223,9 @@ def test_tables_go_between_their_own_marks(contest, tmp_path):
     end = contest.page.END
     marks = [f"<!-- tables of {name} -->\nold\n{end}\n" for name in ("a.py", "b.py")]
     page.write_text("first\n" + "between\n".join(marks) + "last\n")
-    contest.page.put_into(page, "b.py", "new\n")
+    contest.page.put_into(page, "a.py", "new\n")
     assert page.read_text() == (
-        f"first\n{marks[0]}between\n<!-- tables of b.py -->\n\nnew\n\n{end}\nlast\n"
+        f"first\n<!-- tables of a.py -->\n\nnew\n\n{end}\nbetween\n{marks[1]}last\n"
     )
     with pytest.raises(SystemExit, match=r"has no lines <!-- tables of c.py -->"):
         contest.page.put_into(page, "c.py", "")
