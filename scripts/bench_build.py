@@ -64,7 +64,9 @@ COLUMNS = (
     " by the clock, and by the processor time of it and its workers, which is what counts for a"
     " core and is disturbed less. mmcache waits until its cache is on disk and has summed every"
     " byte; the others do neither. PSNR and SSIM compare what was kept with an exact Lanczos of the"
-    " full photo, for half of the pictures and for the worst one."
+    " full photo, for half of the pictures and for the worst one. *Private MB* is the most memory that"
+    " it and its workers had for themselves, libraries counted; where a table is of a further size,"
+    " of processes that have built before."
 )
 
 
@@ -155,9 +157,13 @@ def race(
     text: str = "",
     size: int | None = None,
 ) -> None:
-    """Hold one contest and tell of it; it is kept under *key*, if there is one."""
+    """Hold one contest and tell of it; it is kept under *key*, if there is one.
+
+    Those to another *size* than the one that counts have half of the rounds.
+    """
     box = size or builders.options.size
-    held = builders.race(f"{photos.kind} to {box}", photos, box, names)
+    rounds = builders.options.rounds if size is None else (builders.options.rounds + 1) // 2
+    held = builders.race(f"{photos.kind} to {box}", photos, box, names, rounds)
     if not any(held.turns.values()):
         return
     if key:

@@ -104,7 +104,9 @@ class Builders:
         if options.peers:
             self.left_out |= installed(WRITERS.values())
 
-    def race(self, title: str, photos: PhotoSet, size: int, names: Iterable[str]) -> Race:
+    def race(
+        self, title: str, photos: PhotoSet, size: int, names: Iterable[str], rounds: int
+    ) -> Race:
         """Let all of *names* build from *photos*, in turns."""
         seen: dict[str, Seen] = {}
         references: dict[Any, NDArray[np.float32]] = {}
@@ -127,7 +129,7 @@ class Builders:
                 self._seated.pop(name).close(now=True)
 
         chosen = self._chosen(names)
-        limits = {"rounds": self.options.rounds, "seconds": self.options.seconds}
+        limits = {"rounds": rounds, "seconds": self.options.seconds}
         turns = take_rounds(chosen, turn, failed, **limits)
         return Race(title, photos, size, turns, seen)
 
