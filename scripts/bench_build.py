@@ -64,9 +64,9 @@ COLUMNS = (
     " by the clock, and by the processor time of it and its workers, which is what counts for a"
     " core and is disturbed less. mmcache waits until its cache is on disk and has summed every"
     " byte; the others do neither. PSNR and SSIM compare what was kept with an exact Lanczos of the"
-    " full photo, for half of the pictures and for the worst one. *Private MB* is the most memory that"
-    " it and its workers had for themselves, libraries counted; where a table is of a further size,"
-    " of processes that have built before."
+    " full photo, for half of the pictures and for the worst one. *Private MB* is the most memory"
+    " that it and its workers had for themselves, libraries counted; where a table is of a further"
+    " size, of processes that have built before."
 )
 
 

@@ -21,6 +21,7 @@ Row = tuple[str, str, str]
 FAST, PLAIN = "MmcacheFast", "MmcachePillow"
 MISSING = "not measured"
 BARE = "build, 2 threads"
+EVEN = 1.005  # times as fast, what is not told from equal
 
 
 def winners(race: Race) -> str:
@@ -31,7 +32,8 @@ def winners(race: Race) -> str:
     faster = [
         (times, name)
         for name in race.turns
-        if WRITERS[name].kind == "peer" and (times := race.times(name, ours, "core_rate") or 0) > 1
+        if WRITERS[name].kind == "peer"
+        and (times := race.times(name, ours, "core_rate") or 0) > EVEN
     ]
     title, seen = WRITERS[ours].title, race.seen[ours]
     if not faster:
