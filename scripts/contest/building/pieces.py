@@ -145,8 +145,8 @@ class Inside:
         for piece in next(iter(columns.values())):
             row = [piece]
             for name, taken in columns.items():
-                each, whole = ([one.processor for one in taken[key]] for key in (piece, "in all"))
-                share = ratio(each, whole)
+                each = taken[piece]
+                share = ratio(each, taken["in all"])
                 if piece == DECODING:
                     self.outside[name] = 1 - share
                 row += [f"{median(each) / len(self.paths) * 1e6:.0f}", f"{share:.1%}"]
@@ -157,15 +157,17 @@ class Inside:
         head = ("piece", "serial: us a picture", "of it", "2 threads: us a picture", "of it")
         return table(head, rows)
 
-    def _watched_builds(self, executor: str) -> dict[str, list[Spent]]:
-        taken: dict[str, list[Spent]] = {}
+    def _watched_builds(self, executor: str) -> dict[str, list[float]]:
+        """Return the processor seconds of each piece in each round."""
+        taken: dict[str, list[float]] = {}
+        cost = cost_of_watching()
         for _ in range(self.rounds):
-            before, clock = processor_time(), time.perf_counter()
-            with watched(PIECES) as pieces:
+            before = processor_time()
+            with watched(PIECES) as seen:
                 self.build(executor, 2)
-            whole = Spent(time.perf_counter() - clock, processor_time() - before)
-            sums = (sum(part) for part in zip(*pieces.values(), strict=True))
-            rest = Spent(*(all_of_it - part for all_of_it, part in zip(whole, sums, strict=True)))
+            whole = processor_time() - before - seen.calls * cost
+            pieces = {name: piece.processor for name, piece in seen.pieces.items()}
+            rest = whole - sum(pieces.values())
             for name, piece in {**pieces, "everything else": rest, "in all": whole}.items():
                 taken.setdefault(name, []).append(piece)
             self._empty()
@@ -221,13 +223,18 @@ PIECES = (
 )
 
 
-@contextlib.contextmanager
-def watched(pieces: tuple[Piece, ...]) -> Iterator[dict[str, Spent]]:
-    """Time calls of *pieces* in every thread; what one calls of the others is not its own."""
-    taken = {piece.title: Spent(0, 0) for piece in pieces}
-    own, lock = threading.local(), threading.Lock()
+class Taken:
+    """What pieces took, by their titles, and how often they were called."""
 
-    def timed(function: Callable[..., Any], title: str) -> Callable[..., Any]:
+    def __init__(self, pieces: tuple[Piece, ...]) -> None:
+        self.pieces = {piece.title: Spent(0, 0) for piece in pieces}
+        self.calls = 0
+        self._own, self._lock = threading.local(), threading.Lock()
+
+    def timed(self, function: Callable[..., Any], title: str) -> Callable[..., Any]:
+        """Return *function*, timed; what it calls of the other pieces is not its own."""
+        own = self._own
+
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             around, own.within = getattr(own, "within", Spent(0, 0)), Spent(0, 0)
@@ -238,14 +245,32 @@ def watched(pieces: tuple[Piece, ...]) -> Iterator[dict[str, Spent]]:
                 spent = Spent(time.perf_counter() - clock, time.thread_time() - processor)
                 alone = (part - within for part, within in zip(spent, own.within, strict=True))
                 own.within = Spent(*map(sum, zip(around, spent, strict=True)))
-                with lock:
-                    taken[title] = Spent(*map(sum, zip(taken[title], alone, strict=True)))
+                with self._lock:
+                    self.calls += 1
+                    self.pieces[title] = Spent(
+                        *map(sum, zip(self.pieces[title], alone, strict=True))
+                    )
 
         return call
 
+
+@contextlib.contextmanager
+def watched(pieces: tuple[Piece, ...]) -> Iterator[Taken]:
+    """Time calls of *pieces* in every thread."""
+    taken = Taken(pieces)
     with contextlib.ExitStack() as stack:
         for owner, attribute, title in pieces:
             original = getattr(owner, attribute)
             stack.callback(setattr, owner, attribute, original)
-            setattr(owner, attribute, timed(original, title))
+            setattr(owner, attribute, taken.timed(original, title))
         yield taken
+
+
+def cost_of_watching(calls: int = 20_000) -> float:
+    """Return the processor seconds that a call takes longer for being timed, beside its own."""
+    taken = Taken((Piece(None, "", "nothing"),))
+    call = taken.timed(lambda: None, "nothing")
+    before = time.thread_time()
+    for _ in range(calls):
+        call()
+    return (time.thread_time() - before - taken.pieces["nothing"].processor) / calls
