@@ -25,6 +25,7 @@ from mmcache.libraries import libraries, merged
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
 from mmcache.remembering import forget_headers
 from mmcache.room import check_room, has_room
+from mmcache.sources import Ahead
 from mmcache.steps import Done, Step, made_by, rows_of, step_of
 from mmcache.stores.frame import file_of, segment_at
 from mmcache.stores.payload import Flusher, in_blocks, taken_bytes
@@ -40,7 +41,7 @@ from mmcache.tasks import (
     copy_records,
     make_records,
 )
-from mmcache.workers import results
+from mmcache.workers import is_ours, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,8 +61,9 @@ __all__ = ["Filling", "OnError", "nothing_readable"]
 
 OnError = Literal["skip", "raise"]
 
-_SPAN_ROWS = 8
+_SPAN_ROWS = 32
 _SPAN_PIXELS = 16 << 20  # of the sources: large pictures are handed out few at a time
+_PARTS = 4  # a worker: into at least so many spans is cut what is left
 _COPIED = 8 << 20  # bytes copied by one worker at a time
 _NOTED = 48  # bytes of the journal a picture
 _FRAME = 64 << 10  # bytes: the frame, and the folders
@@ -277,23 +279,30 @@ class Filling:
     ) -> None:
         """Decode what is not there."""
         own = libraries(self.plan.recipe)
-        with closing(
-            results(
-                pool,
-                make_records,
-                self._spans(matches),
-                workers,
-                weigh=lambda span: span.memory,
-                most=self.limits.decoding,
-            )
-        ) as spans:
+        shares = Shares(self._pixels(slice(None)), workers)
+        ahead = Ahead(self.source, helps=is_ours(pool))
+        with (
+            ahead,
+            closing(
+                results(
+                    pool,
+                    make_records,
+                    _wanted(ahead, self._spans(matches, shares)),
+                    workers,
+                    before=_wanted(ahead, self._heavy(matches, shares)),
+                    weigh=lambda span: span.memory,
+                    most=self.limits.decoding,
+                )
+            ) as spans,
+        ):
             for made in spans:
-                for giver in made.givers:
+                ahead.waited(made.waited, len(made.givers))
+                for giver in set(made.givers):
                     if giver == DECODED:
                         notes.made_by(own, older=False)
                     elif giver != FAILED:
                         self._note_makers(notes, self._donors[giver])
-                        matches[giver].taken += 1
+                        matches[giver].taken += made.givers.count(giver)
                 notes.rows(made.step(), len(made.givers), made.nbytes)
                 self._take_failures(made)
 
@@ -354,31 +363,55 @@ class Filling:
                     stretch.records(here[run.start : run.stop], checksums),
                 )
 
-    def _spans(self, matches: Sequence[Matched]) -> Iterator[Pictures]:
-        """Cut each slab into spans: few enough pictures that no worker is left with the last."""
+    def _pixels(self, rows: slice) -> NDArray[np.int64]:
+        """Return how many pixels each of the rows is decoded from: 0 for one that is there."""
+        columns = self.plan.columns
+        pixels: NDArray[np.int64] = columns["height"][rows].astype(np.int64)
+        pixels *= columns["width"][rows]
+        pixels[self.done.there[rows]] = 0
+        return pixels
+
+    def _heavy(self, matches: Sequence[Matched], shares: Shares) -> Iterator[Pictures]:
+        """Yield the pictures that are more than a worker may be left with at the end."""
+        for stretch in self._stretches():
+            pixels = self._pixels(slice(stretch.rows.start, stretch.rows.stop))
+            for here in np.flatnonzero(pixels > shares.heavy).tolist():
+                row = stretch.rows[here]
+                yield self._pictures(stretch, range(row, row + 1), matches)
+
+    def _spans(self, matches: Sequence[Matched], shares: Shares) -> Iterator[Pictures]:
+        """Yield all others in the order of their rows: files are written from end to end."""
+        for stretch in self._stretches():
+            pixels = self._pixels(slice(stretch.rows.start, stretch.rows.stop))
+            pixels[pixels > shares.heavy] = 0
+            for rows in shares.spans(stretch.rows, pixels.tolist()):
+                yield self._pictures(stretch, rows, matches)
+
+    def _pictures(self, stretch: _Stretch, rows: range, matches: Sequence[Matched]) -> Pictures:
+        """Return what a worker is to know of some rows of a slab."""
         planned, columns = self.plan, self.plan.columns
-        source = planned.source or self.source
         names = planned.keys if planned.names is None else planned.names
-        for slab, file, places, lengths in self._stretches():
-            for rows in _spans_of(slab, columns, self.done.there):
-                stretch = slice(rows.start, rows.stop)
-                here = slice(rows.start - slab.start, rows.stop - slab.start)
-                gifts = [[gift for one in matches for gift in one.gifts(row)] for row in rows]
-                yield Pictures(
-                    source=source,
-                    recipe=planned.recipe,
-                    file=file,
-                    start=rows.start,
-                    keys=[names.raw(row) for row in rows],
-                    sizes=_pairs(columns["height"][stretch], columns["width"][stretch]),
-                    orientations=columns["orientation"][stretch].tolist(),
-                    stats=_pairs(columns["file_size"][stretch], columns["mtime_ns"][stretch]),
-                    contents=[] if self._contents is None else self._contents[stretch].tolist(),
-                    gifts=gifts if matches else [],
-                    places=places[here].tolist(),
-                    lengths=lengths[here].tolist(),
-                    memory=int(columns["decode_bytes"][stretch].max()),
-                )
+        all_of = slice(rows.start, rows.stop)
+        here = slice(rows.start - stretch.rows.start, rows.stop - stretch.rows.start)
+        return Pictures(
+            source=planned.source or self.source,
+            recipe=planned.recipe,
+            file=stretch.file,
+            start=rows.start,
+            keys=[bytes(name) for name in names[rows.start : rows.stop].views()],
+            sizes=_pairs(columns["height"][all_of], columns["width"][all_of]),
+            orientations=columns["orientation"][all_of].tolist(),
+            stats=_pairs(columns["file_size"][all_of], columns["mtime_ns"][all_of]),
+            contents=[] if self._contents is None else self._contents[all_of].tolist(),
+            gifts=(
+                [[gift for one in matches for gift in one.gifts(row)] for row in rows]
+                if matches
+                else []
+            ),
+            places=stretch.places[here].tolist(),
+            lengths=stretch.lengths[here].tolist(),
+            memory=int(columns["decode_bytes"][all_of].max()),
+        )
 
     # The end -------------------------------------------------------------------------------------
 
@@ -426,28 +459,62 @@ class Filling:
         return Failures.of(sorted([*self.plan.failures.raw(), *here], key=itemgetter(0, 1, 2)))
 
 
+def _wanted(ahead: Ahead, spans: Iterator[Pictures]) -> Iterator[Pictures]:
+    """Yield what a worker comes to when it has done what is queued before; its files are wanted."""
+    for span in spans:
+        ahead.want(span.keys)
+        yield span
+
+
 def _pairs(one: NDArray[Any], other: NDArray[Any]) -> list[tuple[int, int]]:
     return list(zip(one.tolist(), other.tolist(), strict=True))
 
 
-def _spans_of(
-    rows: range, columns: dict[str, NDArray[Any]], done: NDArray[np.bool_]
-) -> Iterator[range]:
-    """Cut the rows of a slab that are to be done so that each piece is a fraction of a second."""
-    stretch = slice(rows.start, rows.stop)
-    pixels = columns["height"][stretch].astype(np.int64) * columns["width"][stretch]
-    start, total = rows.start, 0
-    for row, count, there in zip(rows, pixels.tolist(), done[stretch].tolist(), strict=True):
-        full = row - start >= _SPAN_ROWS or total + count > _SPAN_PIXELS
-        if row > start and (there or full):
-            yield range(start, row)
-            start, total = row, 0
-        if there:
-            start = row + 1
-        else:
-            total += count
-    if start < rows.stop:
-        yield range(start, rows.stop)
+class Shares:
+    """How much is handed to a worker at a time: less and less, so that all end together.
+
+    A span of pictures costs something beside them and is as large as it may be: at most a quarter
+    of what each worker would have of the rest. A picture that alone is more than that is *heavy*,
+    and comes before all spans: who is given one last keeps the others waiting. By Graham's bound
+    for lists (whoever is free takes the next) the work then takes at most a quarter more than the
+    ideal, if the picture that ends last is not heavy; and of many pictures next to nothing more.
+
+    Parameters
+    ----------
+    pixels : int64 (N,)
+        Of each picture that is to be done; 0 for the others.
+    workers : int
+
+    Attributes
+    ----------
+    heavy : int
+        Pixels; a picture that has more is heavy.
+    """
+
+    def __init__(self, pixels: NDArray[np.int64], workers: int) -> None:
+        self._parts = _PARTS * workers
+        self.heavy = min(_SPAN_PIXELS, int(pixels.sum()) // self._parts)
+        self._left = int(pixels.sum(where=pixels <= self.heavy))
+
+    def spans(self, rows: range, pixels: list[int]) -> Iterator[range]:
+        """Cut some rows, of as many *pixels*; those that have none are in no span."""
+        start, total, most = rows.start, 0, self._most()
+        for row, count in zip(rows, pixels, strict=True):
+            full = row - start >= _SPAN_ROWS or total + count > most
+            if row > start and (full or not count):
+                yield range(start, row)
+                self._left -= total
+                start, total, most = row, 0, self._most()
+            if count:
+                total += count
+            else:
+                start = row + 1
+        if start < rows.stop:
+            yield range(start, rows.stop)
+            self._left -= total
+
+    def _most(self) -> int:
+        return min(_SPAN_PIXELS, self._left // self._parts)
 
 
 def _runs(

@@ -7,6 +7,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
@@ -14,7 +15,7 @@ import google_crc32c
 from mmcache.geometry import Size
 from mmcache.images import decode, decode_flagged, read_header, returned_memory, unreadable
 from mmcache.resampling import check_resampler
-from mmcache.sources import from_json
+from mmcache.sources import from_json, is_in_memory
 from mmcache.steps import Step, step_of
 from mmcache.stores.digests import crc32c_of
 from mmcache.stores.payload import FULL, copied, opened, pieces_of, reading, write_at
@@ -91,7 +92,8 @@ class Pictures(Span):
 class Pixels(NamedTuple):
     """What came of :class:`Pictures`: records, and failures by their index with the reason.
 
-    ``givers`` are the donors' numbers, or ``DECODED`` or ``FAILED``.
+    ``givers`` are the donors' numbers, or ``DECODED`` or ``FAILED``; ``waited`` is how many seconds
+    it took to read files that were not in memory.
     """
 
     start: int
@@ -101,9 +103,15 @@ class Pixels(NamedTuple):
     flags: list[int]
     givers: list[int]
     failures: list[tuple[int, str]]
+    waited: float = 0
 
     def step(self) -> Step | None:
         """Return what a journal tells of it: the rows that are there, if any."""
+        if FAILED not in self.givers:
+            return step_of(
+                range(self.start, self.start + len(self.givers)),
+                checksums=self.checksums, hashes=self.hashes, flags=self.flags,
+            )  # fmt: skip
         there = [index for index, giver in enumerate(self.givers) if giver != FAILED]
         if not there:
             return None
@@ -129,12 +137,13 @@ def _made(pictures: Pictures) -> Pixels:
     source = from_json(pictures.source) if isinstance(pictures.source, dict) else pictures.source
     count = len(pictures.keys)
     made = Pixels(pictures.start, 0, [0] * count, [0] * count, [0] * count, [FAILED] * count, [])
-    nbytes = 0
+    nbytes, waited = 0, 0.0
     with opened(pictures.file, os.O_RDWR) as descriptor:
         for index in range(count):
             try:
                 check_given_up(pictures)
-                encoded = _encoded(source, pictures, index)
+                encoded, seconds = _encoded(source, pictures, index)
+                waited += seconds
                 content = google_crc32c.value(encoded)
                 _check_content(pictures, index, content)
                 record, checksum, flags, giver = _given(pictures, index, content) or _decoded(
@@ -149,18 +158,22 @@ def _made(pictures: Pictures) -> Pixels:
             nbytes += pictures.lengths[index]
             made.checksums[index], made.hashes[index] = checksum, content
             made.flags[index], made.givers[index] = flags, giver
-    return made._replace(nbytes=nbytes)
+    return made._replace(nbytes=nbytes, waited=waited)
 
 
-def _encoded(source: Source, pictures: Pictures, index: int) -> bytes:
+def _encoded(source: Source, pictures: Pictures, index: int) -> tuple[bytes, float]:
+    """Return a picture's file, and the seconds that it took if it was not in memory."""
     size, mtime_ns = pictures.stats[index]
     with source.open(pictures.keys[index]) as encoded:
         if encoded.size != size or (encoded.mtime_ns != mtime_ns and not pictures.contents):
             raise OSError(errno.ESTALE, _CHANGED)
+        there = is_in_memory(encoded.file, size)
+        begun = perf_counter()
         data = encoded.file.read()
+        waited = 0.0 if there else perf_counter() - begun
     if len(data) != size:
         raise OSError(errno.ESTALE, _CHANGED)
-    return data
+    return data, waited
 
 
 def _check_content(pictures: Pictures, index: int, content: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmcache.errors import SettingError
+from mmcache.sources.ahead import Ahead, is_in_memory
 from mmcache.sources.contract import Encoded, Listing, Mark, Source
 from mmcache.sources.folder import Folder
 from mmcache.sources.partners import Partners
@@ -14,6 +15,7 @@ from mmcache.sources.paths import Paths
 
 __all__ = [
     "SOURCES",
+    "Ahead",
     "Encoded",
     "Folder",
     "Listing",
@@ -22,6 +24,7 @@ __all__ = [
     "Paths",
     "Source",
     "from_json",
+    "is_in_memory",
     "source_of",
 ]
 

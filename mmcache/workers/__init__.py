@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from itertools import islice
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mmcache.errors import SettingError, WorkerError
@@ -14,7 +15,7 @@ from mmcache.workers.processes import ProcessExecutor
 from mmcache.workers.spans import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 __all__ = [
     "EXECUTORS",
@@ -22,6 +23,7 @@ __all__ = [
     "SerialExecutor",
     "Span",
     "executor_of",
+    "is_ours",
     "results",
     "worker_count",
 ]
@@ -90,6 +92,11 @@ def executor_of(
         ours.shutdown(wait=True, cancel_futures=True)
 
 
+def is_ours(executor: Executor) -> bool:
+    """Tell whether what *executor* does is surely done on this machine."""
+    return isinstance(executor, (SerialExecutor, ThreadPoolExecutor, ProcessExecutor))
+
+
 def _weightless(_: Any) -> int:
     return 0
 
@@ -100,35 +107,40 @@ def results(
     tasks: Iterable[Task],
     workers: int,
     *,
+    before: Iterable[Task] = (),
     weigh: Callable[[Task], int] = _weightless,
     most: int = 0,
 ) -> Generator[Result]:
     """Yield ``function(task)`` for each task as they complete, with few of them under way.
 
-    However many tasks there are, only a window of them exists at a time. What *weigh* says of those
-    under way never adds up to more than *most*, unless one alone weighs more: heavy ones wait for
-    each other. A :class:`Span` that ended its worker is tried again, in the end in pieces. After
-    Ctrl-C what is under way is still done and yielded, and nothing new is begun.
+    However many tasks there are, only a window of them exists at a time. Those of *before* come
+    first. What *weigh* says of those under way never adds up to more than *most*, unless one alone
+    weighs more: heavy ones wait for each other. While one of *before* waits, *tasks* go on, and
+    leave it the room that it waits for. A :class:`Span` that ended its worker is tried again, in
+    the end in pieces. After Ctrl-C what is under way is still done and yielded, and nothing new is
+    begun.
     """
-    coming = _Tasks(tasks)
+    lines = [_Line(before, weigh), _Line(tasks, weigh)]
     window = 2 * workers + 1
-    pending: dict[Future[Result], tuple[Task, int]] = {}
+    pending: dict[Future[Result], tuple[Task, _Line[Task]]] = {}
+    # Each says itself when it is done: to ask them all takes longer the more there are.
+    done: SimpleQueue[Future[Result]] = SimpleQueue()
     try:
-        while coming.more or pending:
-            while coming.more and len(pending) < window:
-                weight = weigh(coming.first)
-                if pending and sum(weight for _, weight in pending.values()) + weight > most:
-                    break
-                task = coming.taken()
+        while pending or any(line.more for line in lines):
+            while len(pending) < window and (line := _next_of(lines, most)) is not None:
+                task = line.taken()
                 future = executor.submit(function, task)
                 if future.done():  # a serial executor: nothing to gain by a window
-                    yield from _outcome(future, task, coming)
+                    line.done_with(task)
+                    yield from _outcome(future, task, line)
                 else:
-                    pending[future] = task, weight
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                task, _ = pending.pop(future)
-                yield from _outcome(future, task, coming)
+                    pending[future] = task, line
+                    future.add_done_callback(done.put)
+            if pending:
+                future = done.get()
+                task, line = pending.pop(future)
+                line.done_with(task)
+                yield from _outcome(future, task, line)
     except KeyboardInterrupt:
         for future in _ended(pending):
             if not future.cancelled() and future.exception() is None:
@@ -146,32 +158,58 @@ def _ended(pending: Iterable[Future[Result]]) -> Iterable[Future[Result]]:
     return pending
 
 
-class _Tasks(Generic[Task]):
-    """Tasks to come, of which the first is known; those to be done again come before others."""
+class _Line(Generic[Task]):
+    """Tasks to come, of which the first is known, and the weight of those that are under way.
 
-    def __init__(self, tasks: Iterable[Task]) -> None:
+    Those to be done again come before others.
+    """
+
+    def __init__(self, tasks: Iterable[Task], weigh: Callable[[Task], int]) -> None:
         self._tasks = iter(tasks)
+        self._weigh = weigh
         self._known = deque(islice(self._tasks, 1))
+        self.weight = 0
 
     @property
     def more(self) -> bool:
         return bool(self._known)
 
     @property
-    def first(self) -> Task:
-        return self._known[0]
+    def next_weight(self) -> int:
+        """The weight of the first; 0 where there is none."""
+        return self._weigh(self._known[0]) if self._known else 0
 
     def taken(self) -> Task:
         task = self._known.popleft()
         if not self._known:
             self._known.extend(islice(self._tasks, 1))
+        self.weight += self._weigh(task)
         return task
+
+    def done_with(self, task: Task) -> None:
+        self.weight -= self._weigh(task)
 
     def add(self, tasks: Iterable[Task]) -> None:
         self._known.extendleft(tasks)
 
 
-def _outcome(future: Future[Result], task: Task, coming: _Tasks[Task]) -> Generator[Result]:
+def _next_of(lines: Sequence[_Line[Task]], most: int) -> _Line[Task] | None:
+    """Return the line whose first task is to be begun now; None where none is, or each must wait.
+
+    What lies behind a task that waits may pass it as long as both would fit together: so it only
+    waits for those before it, and never for what passes.
+    """
+    first, second = lines
+    under_way = first.weight + second.weight
+    if first.more and (not under_way or under_way + first.next_weight <= most):
+        return first
+    room = most - max(first.weight, first.next_weight)
+    if second.more and (not under_way or second.weight + second.next_weight <= room):
+        return second
+    return None
+
+
+def _outcome(future: Future[Result], task: Task, coming: _Line[Task]) -> Generator[Result]:
     """Yield what came of a task, or put what is to be done instead among those to come."""
     try:
         outcome = future.result()
