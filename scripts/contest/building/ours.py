@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from measuring import first_time
+
 from contest.building.writer import Writer
 from contest.entrant import NotOfferedError
 
@@ -46,16 +48,17 @@ class _Build(Writer):
     def build(self, paths: list[Path], size: int) -> None:
         import mmcache  # noqa: PLC0415
 
-        mmcache.build(
-            paths[0].parent,
-            self._cache(),
-            size=size,
-            icc="ignore",  # as the others do: they would be a few levels apart
-            executor=self.executor,
-            workers=self.cores,
-            progress=False,
-            **self.settings,
-        )
+        with first_time():
+            mmcache.build(
+                paths[0].parent,
+                self._cache(),
+                size=size,
+                icc="ignore",  # as the others do: they would be a few levels apart
+                executor=self.executor,
+                workers=self.cores,
+                progress=False,
+                **self.settings,
+            )
 
     def _cache(self) -> Path:
         return self.where.with_suffix(".mmc")

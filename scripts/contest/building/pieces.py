@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
-from measuring import Spent, median, processor_time, ratio, table, take_turns
+from measuring import Spent, first_time, median, processor_time, ratio, table, take_turns
 
 import mmcache
 from mmcache import filling, ingest, planning, tasks
@@ -59,11 +59,12 @@ class Inside:
         self._empty()
 
     def build(self, executor: str, workers: int) -> mmcache.Cache:
-        """Build as everybody does."""
-        return mmcache.build(
-            self.photos.folder, next(self.names), size=self.size, icc="ignore", executor=executor,
-            workers=workers, progress=False,
-        )  # fmt: skip
+        """Build as everybody does, from photos that were never seen before."""
+        with first_time():
+            return mmcache.build(
+                self.photos.folder, next(self.names), size=self.size, icc="ignore",
+                executor=executor, workers=workers, progress=False,
+            )  # fmt: skip
 
     def _empty(self) -> None:
         for path in self.work.iterdir():
