@@ -23,6 +23,7 @@ from mmcache.framing import Payload, index_arrays, write_index
 from mmcache.layout import SLAB
 from mmcache.libraries import libraries, merged
 from mmcache.records import COLUMNS, HEIGHT, OFFSET, Failures, key_order, printable
+from mmcache.remembering import forget_headers
 from mmcache.room import check_room, has_room
 from mmcache.sources import Ahead
 from mmcache.steps import Done, Step, made_by, rows_of, step_of
@@ -307,12 +308,20 @@ class Filling:
 
     def _take_failures(self, made: Pixels) -> None:
         failures = [(made.start + index, reason) for index, reason in made.failures]
+        if failures:
+            self._forget([row for row, _ in failures])
         if failures and self.on_error == "raise":
             row, reason = failures[0]
             raise PictureError(printable(self.plan.keys.raw(row)), "decode", reason)
         self.failures += failures
         if failures and self.limits.failures is not None:
             check_failures(list(self._all_failures().raw()), self.limits)
+
+    def _forget(self, rows: list[int]) -> None:
+        """Have the headers of pictures read again that may not be what these said."""
+        planned = self.plan
+        names = planned.keys if planned.names is None else planned.names
+        forget_headers(self.source, planned.recipe.frame, [names.raw(row) for row in rows])
 
     # Where records lie ---------------------------------------------------------------------------
 

@@ -201,11 +201,6 @@ class Recipe:
         """Whether it can place pictures: ``buckets`` is a count until a plan has chosen shapes."""
         return not isinstance(self.buckets, int)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is left open: neither the shapes of buckets, nor who resamples."""
-        return self.has_shapes and self.resampler != "auto"
-
     def check_shapes(self) -> None:
         """Raise :class:`SettingError` where it cannot place pictures."""
         if not self.has_shapes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from time import perf_counter, thread_time
+from functools import lru_cache
+from itertools import islice
+from time import perf_counter, thread_time, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,9 +24,10 @@ from mmcache.images import (
     unreadable,
 )
 from mmcache.records import SOURCE_MODES, Failures
+from mmcache.remembering import known_headers, packed, unpacked
 from mmcache.signatures import FORMATS
-from mmcache.sources import Source, from_json
-from mmcache.workers import SerialExecutor, Span, executor_of, results
+from mmcache.sources import Folder, Paths, Source, from_json
+from mmcache.workers import Span, executor_of, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from mmcache.limits import Limits
     from mmcache.recipe import Recipe
     from mmcache.records import RawFailure, Strings
+    from mmcache.remembering import KnownHeaders
     from mmcache.sources import Listing
 
 __all__ = [
@@ -48,8 +52,11 @@ __all__ = [
 LARGEST_RECORD = 1 << 31
 """Bytes; a record beyond this is no training picture but a mistake, as of covering 65500 x 1."""
 
-_SPAN = 256  # headers that one worker reads at a time
-_WAITING = 3  # times as long as the work: the rest is waiting
+_SPAN = 256  # headers that one worker reads at a time,
+_PIECE = 64  # or that are read before it is looked whether threads are worth having,
+_LEFT = 8  # and pieces that each of them has before it is looked again
+_WAITING = 1e-4  # seconds for a header: less than a disk takes, more than another program's turn
+_SETTLED = 2_000_000_000  # ns, which no clock of a file system is coarser than
 SURVEYED: dict[str, np.dtype[Any]] = {
     "height": np.dtype("<i4"),
     "width": np.dtype("<i4"),
@@ -65,15 +72,22 @@ file's size in bytes and its time in ns, format and mode by their positions in
 :data:`mmcache.signatures.FORMATS` and :data:`mmcache.records.SOURCE_MODES`, and the bytes of memory
 that decoding will need."""
 
+_NOTHING = (0,) * len(SURVEYED)  # columns of a picture that cannot be read
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Span(Span):
-    """Some keys whose headers one worker reads; a source that cannot be described goes as it is."""
+    """Some keys whose headers one worker reads; a source that cannot be described goes as it is.
+
+    ``known`` has the headers that are remembered, packed; a worker believes those whose files are
+    still the same.
+    """
 
     source: dict[str, Any] | Source
     recipe: Recipe
     limits: Limits
     sizes: list[tuple[int, int]] | None
+    known: list[bytes] | None
 
 
 class _Failed(NamedTuple):
@@ -85,44 +99,77 @@ class _Failed(NamedTuple):
 
 
 class _Headers(NamedTuple):
+    """The columns of a span's pictures, those that failed, and headers to be remembered by key."""
+
     start: int
     rows: NDArray[np.int64]
     failures: list[_Failed]
+    new: list[tuple[bytes, bytes]]
+
+
+class _Seen(NamedTuple):
+    """A header, and its file's size in bytes and time in ns."""
+
+    header: Header
+    size: int
+    mtime_ns: int
 
 
 def _read_headers(span: _Span) -> _Headers:
     """Read the headers of a span: the columns of each picture, or why there are none."""
     source = from_json(span.source) if isinstance(span.source, dict) else span.source
-    rows = np.zeros((len(span.keys), len(SURVEYED)), np.int64)
-    failures = []
-    for index, key in enumerate(span.keys):
+    rows, failures = [], []
+    new: list[tuple[bytes, bytes]] = []
+    for place, key in enumerate(span.keys):
         try:
             check_given_up(span)
-            rows[index] = _header_row(
-                source, key, span, None if span.sizes is None else span.sizes[index]
-            )
+            seen = _known(source, span, place) or _read(source, key, span.recipe.frame, new)
+            rows.append(_header_row(seen, span, place))
         except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
-            failures.append(_Failed(index, unreadable(error), _size_of(source, key)))
-    return _Headers(span.start, rows, failures)
+            rows.append(_NOTHING)
+            failures.append(_Failed(place, unreadable(error), _size_of(source, key)))
+    return _Headers(span.start, np.array(rows, np.int64), failures, new)
 
 
-def _header_row(
-    source: Source, key: bytes, span: _Span, partner: tuple[int, int] | None
-) -> tuple[int, ...]:
+def _known(source: Source, span: _Span, place: int) -> _Seen | None:
+    """Return the header that is remembered of a picture whose file is still the same."""
+    if not span.known or not span.known[place] or not isinstance(source, Folder | Paths):
+        return None
+    try:
+        mark = source.mark(span.keys[place])
+    except OSError:
+        return None
+    header = unpacked(span.keys[place], span.known[place], mark)
+    return None if header is None else _Seen(header, mark[0], mark[1])
+
+
+def _read(source: Source, key: bytes, frame: int, new: list[tuple[bytes, bytes]]) -> _Seen:
+    """Read a header, and add it to those that are *new* where it can be remembered."""
+    began = time_ns()
     with source.open(key) as encoded:
-        header = read_header(encoded.file, span.recipe.frame)
+        header = read_header(encoded.file, frame)
+    mark = encoded.mark
+    # What changed just now may change again, and have the same time.
+    if mark is not None and min(abs(began - mark[1]), began - mark[2]) > _SETTLED:
+        new.append((key, packed(key, mark, header)))
+    return _Seen(header, encoded.size, encoded.mtime_ns)
+
+
+def _header_row(seen: _Seen, span: _Span, place: int) -> tuple[int, ...]:
+    header, file_size, mtime_ns = seen
+    partner = None if span.sizes is None else span.sizes[place]
     if partner is not None and header.size != partner:
         raise RefusedError(
             f"it is {header.height} x {header.width}, and the picture that it goes with is"
             f" {partner[0]} x {partner[1]}"
         )
     if span.recipe.has_shapes:
-        needed = memory_needed(header, encoded.size, span.recipe, span.limits)
+        needed = memory_needed(header, file_size, span.recipe, span.limits)
     else:
         check_pixels(header.size, span.limits.pixels)
         needed = header.coefficient_bytes  # which columns do not tell
     return (
-        header.height, header.width, header.orientation, encoded.size, encoded.mtime_ns,
+        header.height, header.width, header.orientation, file_size, mtime_ns,
         _position(header.format, FORMATS), _position(header.mode, SOURCE_MODES), needed,
     )  # fmt: skip
 
@@ -136,13 +183,7 @@ def memory_needed(header: Header, file_size: int, recipe: Recipe, limits: Limits
         Where that, or the picture, or its record is more than *limits* allow.
     """
     check_pixels(header.size, limits.pixels)
-    height, width = recipe.place(header.size).size
-    if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
-        raise RefusedError(
-            f"{header.height} x {header.width} would become a record of {height} x {width},"
-            f" more than {human_bytes(LARGEST_RECORD)}"
-        )
-    needed = decode_bytes(header, recipe, file_size)
+    needed = file_size + _pixel_memory(header, recipe)
     if needed > limits.decoding:
         raise RefusedError(
             f"decoding {header.height} x {header.width} needs about {human_bytes(needed)} of"
@@ -150,6 +191,18 @@ def memory_needed(header: Header, file_size: int, recipe: Recipe, limits: Limits
             " raises that"
         )
     return needed
+
+
+@lru_cache(maxsize=1024)  # many pictures have the size of another
+def _pixel_memory(header: Header, recipe: Recipe) -> int:
+    """Return the bytes that decoding a picture takes beside its file; :class:`RefusedError`."""
+    height, width = recipe.place(header.size).size
+    if height * width * recipe.channels * recipe.dtype.itemsize > LARGEST_RECORD:
+        raise RefusedError(
+            f"{header.height} x {header.width} would become a record of {height} x {width},"
+            f" more than {human_bytes(LARGEST_RECORD)}"
+        )
+    return decode_bytes(header, recipe, 0)
 
 
 def count_memory(
@@ -221,8 +274,13 @@ def survey(
     unlisted = list(listing.failures.raw()) if limits.failures is not None else []
     done = 0
     with (
+        known_headers(source, recipe.frame, len(keys)) as known,
         executor_of(executor, workers) as pool,
-        closing(_surveyed(pool, _spans(source, listing, recipe, limits), workers)) as spans,
+        closing(
+            _surveyed(
+                pool, _spans(source, listing, recipe, limits, known=known, pool=pool), workers
+            )
+        ) as spans,
     ):
         for headers in spans:
             stretch = slice(headers.start, headers.start + len(headers.rows))
@@ -231,6 +289,7 @@ def survey(
             for place, reason, size in headers.failures:
                 row = headers.start + place
                 failed[row] = (keys.raw(row), "header", reason, size)
+            known.note(headers.new)
             if limits.failures is not None:
                 check_failures([*unlisted, *failed.values()], limits)
             done += len(headers.rows)
@@ -240,30 +299,48 @@ def survey(
 
 
 def _surveyed(pool: Executor, spans: Iterator[_Span], workers: int) -> Generator[_Headers]:
-    """Yield the headers of each span, read by *pool* where that is faster."""
-    if isinstance(pool, ThreadPoolExecutor) and (first := next(spans, None)) is not None:
+    """Yield the headers of each span, read by *pool* where that is faster.
+
+    A header in memory is Python's own work, at whose lock threads would only take turns, each
+    slower than one alone. They are worth having where the disk is what one waits for. So this
+    thread reads until it has waited, leaves some spans to the others, and tries again: twice as
+    many every time that it has to wait again.
+    """
+    if not isinstance(pool, ThreadPoolExecutor):
+        yield from results(pool, _read_headers, spans, workers)
+        return
+    others = 0
+    for span in spans:
         clock, work = perf_counter(), thread_time()
-        headers = _read_headers(first)
-        clock, work = perf_counter() - clock, thread_time() - work
+        headers = _read_headers(span)
+        waited = perf_counter() - clock - (thread_time() - work) > _WAITING * len(span.keys)
         yield headers
-        # A header in memory is Python's own work, at whose lock threads would only take turns, each
-        # slower than one alone. They are worth having where the disk is what one waits for.
-        if clock < _WAITING * work:
-            pool = SerialExecutor()
-    yield from results(pool, _read_headers, spans, workers)
+        others = max(2 * others, _LEFT * workers) if waited else 0
+        yield from results(pool, _read_headers, islice(spans, others), workers)
 
 
-def _spans(source: Source, listing: Listing, recipe: Recipe, limits: Limits) -> Iterator[_Span]:
+def _spans(
+    source: Source,
+    listing: Listing,
+    recipe: Recipe,
+    limits: Limits,
+    *,
+    known: KnownHeaders,
+    pool: Executor,
+) -> Iterator[_Span]:
+    length = min(_PIECE, _SPAN) if isinstance(pool, ThreadPoolExecutor) else _SPAN
     described = source.describe() or source
     names = listing.keys if listing.names is None else listing.names
-    for start in range(0, len(names), _SPAN):
-        stretch = range(start, min(start + _SPAN, len(names)))
+    for start in range(0, len(names), length):
+        stretch = range(start, min(start + length, len(names)))
+        keys = [names.raw(row) for row in stretch]
         yield _Span(
             start=start,
             source=described,
             recipe=recipe,
             limits=limits,
-            keys=[names.raw(row) for row in stretch],
+            keys=keys,
+            known=known.of(keys) or None,
             sizes=(
                 None
                 if listing.sizes is None

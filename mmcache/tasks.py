@@ -219,6 +219,7 @@ class Trial(Span):
 
 def can_be_read(trial: Trial) -> bool:
     """Tell whether any of the pictures can be read, within the limits."""
+    check_resampler(trial.recipe.resampler)
     source = from_json(trial.source) if isinstance(trial.source, dict) else trial.source
     return any(_can_be_read(source, trial, key) for key in trial.keys)
 

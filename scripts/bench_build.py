@@ -1,280 +1,226 @@
 #!/usr/bin/env python3
-"""How fast a build is beside a bare loop that decodes and resizes, and throws the pixels away.
+"""How fast a folder of photos becomes a cache, for mmcache and for its peers, and how good it is.
 
-Everything of the build counts: listing, headers, checksums, flushing, publishing.
+Each contender runs in a process of its own, and they take turns. Everything of a build counts.
+``--peers`` makes environments for the peers below .venv and installs them there, once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
-import itertools
-import os
-import shutil
 import sys
-import threading
 import time
-from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import google_crc32c
-import numpy as np
-from measuring import Spent, median, options_of, ratio, table, take_turns, workplace
-from PIL import Image, ImageOps
+from bench_pixels import referred
+from contest.asking import asked, parser_of
+from contest.building.filters import filtered
+from contest.building.findings import panels, promised, winners
+from contest.building.pieces import Inside
+from contest.building.race import BASE, Builders, Race, results
+from contest.building.sets import camera_photos, repeated, web_photos
+from contest.building.writers import WRITERS
+from contest.chart import drawn
+from contest.page import put_into
+from contest.quality import psnr
+from measuring import table, workplace
 
 import mmcache
-from mmcache import filling, ingest, planning, tasks
-from mmcache.images import decode
-from mmcache.stores.journal import Journal
-from mmcache.stores.payload import Flusher
-from mmcache.stores.publishing import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import argparse
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from contest.building.sets import PhotoSet
+
+SOME = (
+    "MmcacheFast", "MmcacheFastTwo", "MmcachePillow", BASE, "OpenCv", "OpenCvArea", "Ffcv",
+    "Img2dataset", "Decoding", "ScaledDecoding", "EntropyDecoding",
+)  # fmt: skip
+"""Those who build to other sizes too, and from photos without grain."""
+FEW = ("MmcacheFast", "MmcachePillow", BASE, "OpenCvArea", "ScaledDecoding", "EntropyDecoding")
+"""Those who build from the largest photos."""
+MEGAPIXELS = 12, 48
+
+PARTS = {
+    "web": "Photos of the web are small: the time goes into decoding all of their pixels, and into"
+    " bringing them to size.",
+    "camera": "Of a large photo nearly all the time is decoding, and little of that is needed: the"
+    " JPEG decoder can leave out what a small picture does not show. How much that spares depends"
+    " on the grain, since every bit of the file has to be read in any case; so there are two kinds:"
+    " web photos enlarged, which are smooth, and the same with grain, as cameras add it.",
+    "filters": "The same web photos, decoded in full beforehand: the time is that of resizing"
+    " alone. PSNR and SSIM are against Lanczos in floats. So that no filter is punished for not"
+    " being Lanczos, *there and back* enlarges each small picture to its first size, by bicubic in"
+    " floats, and compares with the photo itself: it tells how much of the photo is still there.",
+    "inside": "The bare loop reads each file, decodes and resizes it with the very function that"
+    " the build uses, and throws the pixels away. A build does that and everything else: it lists"
+    " the folder, reads the headers, allocates, writes, sums, flushes to disk and publishes.",
+    "floor": "Every photo of the folder as the cache has it, against `Image.open`,"
+    " `ImageOps.exif_transpose`, `convert` and `resize` by Pillow: in full, with the same filter.",
+}
+COLUMNS = (
+    "*Times the Pillow loop* is how many times as fast a contender is, the median of the rounds:"
+    " by the clock, and by the processor time of it and its workers, which is what counts for a"
+    " core and is disturbed less. mmcache waits until its cache is on disk and has summed every"
+    " byte; the others do neither. PSNR and SSIM compare what was kept with an exact Lanczos of the"
+    " full photo, for half of the pictures and for the worst one. *Private MB* is the most memory"
+    " that it and its workers had for themselves, libraries counted; where a table is of a further"
+    " size, of processes that have built before."
+)
+
+
+class Report:
+    """What was found: printed as it comes, and kept for the page."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.races: dict[str, Race] = {}
+
+    def tell(self, title: str, *texts: str) -> None:
+        """Print a section."""
+        given = (text.strip() for text in texts if text.strip())
+        self.parts.append("\n\n".join([f"### {title}", *given]) + "\n")
+        print(self.parts[-1], flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables."""
-    options = options_of(__doc__, arguments, rounds=7, size=256)
+    """Print the tables, and draw them where that is asked."""
+    options = options_of(arguments)
+    started = time.monotonic()
+    report = Report()
     with workplace(options) as (photos, work):
-        listing = mmcache.Folder(photos).listing()
-        paths = [photos / key for key in listing.keys]
-        recipe = mmcache.Recipe(size=options.size)
-        names = (work / f"{number}.mmc" for number in itertools.count())
-
-        def build(executor: str, workers: int) -> None:
-            mmcache.build(
-                photos, next(names), size=options.size, executor=executor, workers=workers,
-                progress=False,
-            )  # fmt: skip
-
-        def bare(workers: int) -> None:
-            each = functools.partial(_decoded, recipe=recipe)
-            if workers == 1:
-                for path in paths:
-                    each(path)
-                return
-            with ThreadPoolExecutor(workers) as pool:
-                for _ in pool.map(each, paths, chunksize=1):
-                    pass
-
-        contenders: dict[str, Callable[[], object]] = {
-            "bare loop, 1 thread": lambda: bare(1),
-            "build, serial": lambda: build("serial", 1),
-            "build, 1 thread": lambda: build("threads", 1),
-            "bare loop, 2 threads": lambda: bare(2),
-            "build, 2 threads": lambda: build("threads", 2),
-            "build, 2 processes": lambda: build("processes", 2),
-            "plain Pillow, 1 thread": lambda: [_by_pillow(path, options.size) for path in paths],
-        }
-        bare(1)  # the files are read once, so that no contender reads them first
-        build("serial", 1)
-        _emptied(work)
-        taken = take_turns(contenders, options.rounds, after=lambda: _emptied(work))
-        print(f"## Build speed: {len(paths):,} pictures to {options.size}\n")
-        print(_compared(taken, len(paths)), end="\n\n")
-        print("## What checksums, flushes and the journal cost\n")
-        builds = {
-            f"{name}{careless}": functools.partial(run, functools.partial(build, executor, workers))
-            for name, executor, workers in (("serial", "serial", 1), ("2 threads", "threads", 2))
-            for careless, run in (("", _as_it_is), (", careless", _careless))
-        }
-        taken = take_turns(builds, options.rounds, after=lambda: _emptied(work))
-        print(_costs(taken), end="\n\n")
-        for title, pieces, executor in (
-            ("a serial build", PIECES, "serial"),
-            ("a build with 2 threads", STAGES, "threads"),
-        ):
-            print(f"## Where {title} spends its time\n")
-            taken = _watched_builds(
-                lambda name=executor: build(name, 2), pieces, options.rounds, work
-            )
-            print(_shares(taken, len(paths)), end="\n\n")
+        web = web_photos(photos, work / "web", options.web)
+        left_out = contests(web, work, options, report)
+        if "filters" in options.only:
+            made = filtered(web, options.size, options.sample)
+            report.tell(f"Filters: to {options.size}", PARTS["filters"], made)
+        inside = None
+        if "inside" in options.only:
+            inside = looked_inside(web, work / "inside", options, report)
+        floor = None
+        if "floor" in options.only:
+            floor = nearest(photos, work / "floor.mmc", options.size, report)
+        rows = promised(report.races, inside, floor)
+        report.tell("Asked for, and measured", table(("promise", "asked for", "measured"), rows))
+        if left_out:
+            report.tell("Who is not in a table, and why", table(("who", "why"), left_out.items()))
+    print(f"All of it took {time.monotonic() - started:.0f} seconds.")
+    if options.plot:
+        options.plot.write_text(drawn(list(panels(report.races))))
+    if options.into:
+        put_into(options.into, "bench_build.py", "\n".join(report.parts))
     return 0
 
 
-def _decoded(path: Path, recipe: mmcache.Recipe) -> None:
-    decode(io.BytesIO(path.read_bytes()), recipe)
+# The contests ------------------------------------------------------------------------------------
 
 
-def _by_pillow(path: Path, size: int) -> None:
-    """Do what a page of any tutorial does: no scaled decode, no checks."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-        if max(upright.size) > size:
-            upright = ImageOps.contain(upright, (size, size), Image.Resampling.BICUBIC)
-        np.asarray(upright)
+def contests(
+    web: PhotoSet, work: Path, options: argparse.Namespace, report: Report
+) -> dict[str, str]:
+    """Hold the contests; return why somebody is not in a table."""
+    (work / "builders").mkdir()
+    builders = Builders(work / "builders", options)
+    if "web" in options.only:
+        text = f"{PARTS['web']}\n\n{COLUMNS}"
+        race(builders, report, web, WRITERS, key="web", text=text)
+        for size in options.sizes:
+            if size < max(web.height, web.width):
+                race(builders, report, web, SOME, size=size)
+        builders.dismiss()
+    if "camera" in options.only:
+        text = PARTS["camera"]
+        for megapixels, count in zip(MEGAPIXELS, (options.camera, options.large), strict=True):
+            for photos in camera_photos(web, work, megapixels, count) if count else ():
+                large = megapixels > min(MEGAPIXELS)
+                grainy = "grainy" in photos.kind
+                who = FEW if large else WRITERS if grainy else SOME
+                key = None if large else "grainy" if grainy else "smooth"
+                many = repeated(photos, options.names)
+                race(builders, report, many, who, key=key, text=text)
+                for size in options.sizes[-1:] if large else options.sizes:
+                    race(builders, report, photos, FEW if large else SOME, size=size)
+                builders.dismiss()
+                text = ""
+    builders.dismiss()
+    return builders.left_out
 
 
-def _emptied(work: Path) -> None:
-    for path in work.iterdir():
-        shutil.rmtree(path)
-    os.sync()  # nobody writes what another left
+def race(
+    builders: Builders,
+    report: Report,
+    photos: PhotoSet,
+    names: Iterable[str],
+    *,
+    key: str | None = None,
+    text: str = "",
+    size: int | None = None,
+) -> None:
+    """Hold one contest and tell of it; it is kept under *key*, if there is one.
+
+    Those to another *size* than the one that counts have half of the rounds.
+    """
+    box = size or builders.options.size
+    rounds = builders.options.rounds if size is None else (builders.options.rounds + 1) // 2
+    held = builders.race(f"{photos.kind} to {box}", photos, box, names, rounds)
+    if not any(held.turns.values()):
+        return
+    if key:
+        report.races[key] = held
+    title = f"{photos.kind[0].upper()}{photos.kind[1:]} to {box}"
+    report.tell(title, text, f"{photos.told}.", results(held), winners(held))
 
 
-# Against the bare loop ---------------------------------------------------------------------------
+# From inside -------------------------------------------------------------------------------------
 
 
-def _compared(taken: dict[str, list[Spent]], count: int) -> str:
-    rows = []
-    for name, rounds in taken.items():
-        against = taken["bare loop, 2 threads" if " 2 " in name else "bare loop, 1 thread"]
-        clock, processor = zip(*rounds, strict=True)
-        bare_clock, bare_processor = zip(*against, strict=True)
-        rows.append(
-            (
-                name,
-                f"{count / median(clock):.0f}",
-                f"{median(processor) / count * 1e3:.2f}",
-                f"{ratio(bare_clock, clock):.0%}",
-                f"{ratio(bare_processor, processor):.0%}",
-                f"{min(bare_clock) / min(clock):.0%}",
-            )
-        )
-    return table(
-        (
-            "contender",
-            "pictures/s",
-            "processor ms a picture",
-            "of the bare loop, clock",
-            "of it, processor",
-            "of it, fastest rounds",
-        ),
-        rows,
+def looked_inside(web: PhotoSet, work: Path, options: argparse.Namespace, report: Report) -> Inside:
+    """Compare builds with bare loops, and look where they spend their time."""
+    work.mkdir()
+    inside = Inside(web, work, options.size, options.rounds)
+    report.tell("Beside a bare loop", PARTS["inside"], inside.compared())
+    told = "The same builds with and without checksums, flushes, `fsync` and the journal."
+    report.tell("What being careful costs", told, inside.careless())
+    told = "Processor time of all threads, by what it was spent on, in microseconds a picture."
+    report.tell("Where a build spends its time", told, inside.shares())
+    return inside
+
+
+def nearest(photos: Path, path: Path, size: int, report: Report) -> float:
+    """Tell how near the cache of all photos is to Pillow's full decode; return the least PSNR."""
+    # Profiles would change colours on one side alone: bench_pictures.py is about them.
+    cache = mmcache.build(photos, path, size=size, icc="ignore", progress=False)
+    decibels = sorted(
+        psnr(cache[row], referred(photos / key, cache[row].shape))
+        for row, key in enumerate(cache.keys)
     )
+    head = ("photos", "PSNR of the worst", "of half at least", "under 40 dB")
+    line = (f"{len(cache):,}", f"{decibels[0]:.1f}", f"{decibels[len(cache) // 2]:.1f}",
+            sum(one < 40 for one in decibels))  # noqa: PLR2004  # fmt: skip
+    report.tell(f"Against Pillow's full decode: to {size}", PARTS["floor"], table(head, [line]))
+    return decibels[0]
 
 
-# Without checksums and flushes -------------------------------------------------------------------
+# The script --------------------------------------------------------------------------------------
 
 
-def _as_it_is(build: Callable[[], object]) -> None:
-    build()
-
-
-def _careless(build: Callable[[], object]) -> None:
-    """Build, and neither sum what is read and written, nor wait for the disk, nor note anything."""
-    nothing: tuple[tuple[Any, str, Callable[..., object]], ...] = (
-        (google_crc32c, "value", lambda *_: 0),
-        (Flusher, "_sync", lambda *_: None),
-        (Journal, "_write", lambda *_: None),
-        (os, "fsync", lambda *_: None),
-    )
-    kept = [getattr(where, name) for where, name, _ in nothing]
-    try:
-        for where, name, instead in nothing:
-            setattr(where, name, instead)
-        build()
-    finally:
-        for (where, name, _), was in zip(nothing, kept, strict=True):
-            setattr(where, name, was)
-
-
-def _costs(taken: dict[str, list[Spent]]) -> str:
-    rows = []
-    for name in [name for name in taken if ", careless" not in name]:
-        whole, careless = taken[name], taken[f"{name}, careless"]
-        each = (zip(*some, strict=True) for some in (whole, careless))
-        (clock, processor), (careless_clock, careless_processor) = each
-        rows.append(
-            (
-                name,
-                f"{ratio(clock, careless_clock):.3f}",
-                f"{ratio(processor, careless_processor):.3f}",
-                f"{min(clock) / min(careless_clock):.3f}",
-            )
-        )
-    head = ("build", "of a careless one, clock", "of it, processor", "of it, fastest rounds")
-    return table(head, rows)
-
-
-# Piece by piece ----------------------------------------------------------------------------------
-
-Piece = tuple[Any, str, str]
-"""Where a function is looked up, its name there, and what it is called in the table."""
-
-AROUND: tuple[Piece, ...] = (
-    (mmcache.Folder, "listing", "list the folder"),
-    (planning, "survey", "read the headers"),
-    (filling.Filling, "finish", "write the index and the frame"),
-    (Work, "publish", "publish"),
-    (ingest, "open_cache", "open the cache"),
-)
-STAGES = (*AROUND, (filling.Filling, "fill", "decode, resize and write"))
-PIECES = (
-    *AROUND,
-    (tasks, "_encoded", "read the files"),
-    (tasks, "decode_flagged", "decode and resize"),
-    (tasks, "write_at", "write the records"),
-    (google_crc32c, "value", "checksums"),
-    (Flusher, "__exit__", "wait for the last flush"),
-)
-
-
-def _watched_builds(
-    build: Callable[[], object], pieces: tuple[Piece, ...], rounds: int, work: Path
-) -> dict[str, list[Spent]]:
-    """Build *rounds* times, and time the pieces in the thread that called for the build."""
-    taken: dict[str, list[Spent]] = defaultdict(list)
-    for _ in range(rounds):
-        with _watched(pieces) as watched:
-            whole = _spent_here(build)
-        for name, piece in watched.items():
-            taken[name].append(piece)
-        clock, processor = (sum(part) for part in zip(*watched.values(), strict=True))
-        taken["everything else"].append(Spent(whole.clock - clock, whole.processor - processor))
-        taken["in all"].append(whole)
-        _emptied(work)
-    return taken
-
-
-@contextlib.contextmanager
-def _watched(pieces: tuple[Piece, ...]) -> Iterator[dict[str, Spent]]:
-    here = threading.get_ident()
-    watched = {name: Spent(0, 0) for _, _, name in pieces}
-
-    def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() != here:
-                return function(*args, **kwargs)
-            answer = []
-            spent = _spent_here(lambda: answer.append(function(*args, **kwargs)))
-            watched[name] = Spent(*map(sum, zip(watched[name], spent, strict=True)))
-            return answer[0]
-
-        return call
-
-    with contextlib.ExitStack() as stack:
-        for owner, attribute, name in pieces:
-            original = getattr(owner, attribute)
-            stack.callback(setattr, owner, attribute, original)
-            setattr(owner, attribute, timed(original, name))
-        yield watched
-
-
-def _spent_here(work: Callable[[], object]) -> Spent:
-    clock, processor = time.perf_counter(), time.thread_time()
-    work()
-    return Spent(time.perf_counter() - clock, time.thread_time() - processor)
-
-
-def _shares(taken: dict[str, list[Spent]], count: int) -> str:
-    whole = [one.clock for one in taken["in all"]]
-    return table(
-        ("piece", "us a picture, clock", "this thread's processor", "of the build"),
-        (
-            (
-                name,
-                f"{median(one.clock for one in each) / count * 1e6:.0f}",
-                f"{median(one.processor for one in each) / count * 1e6:.0f}",
-                f"{ratio([one.clock for one in each], whole):.1%}",
-            )
-            for name, each in taken.items()
-        ),
-    )
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = parser_of(__doc__, PARTS)
+    add = parser.add_argument
+    add("--size", type=int, default=256, help="box that everybody builds to")
+    add("--sizes", default="224,512,1024", help="boxes that some build to as well")
+    add("--web", type=int, default=500, help="photos of the web")
+    add("--camera", type=int, default=8, help=f"photos of {MEGAPIXELS[0]} megapixels of each kind")
+    add("--large", type=int, default=3, help=f"photos of {MEGAPIXELS[1]} megapixels of each kind")
+    add("--names", type=int, default=3, help="of each of these, in the contests to --size")
+    add("--sample", type=int, default=100, help="pictures that PSNR and SSIM are of")
+    add("--rounds", type=int, default=5, help="of each contest, if time allows")
+    add("--seconds", type=float, default=30, help="after which a contest has no further round")
+    options = asked(parser, arguments, PARTS)
+    options.sizes = [int(size) for size in options.sizes.split(",") if size]
+    return options
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from contest.quality import psnr, ssim
 from measuring import median, options_of, ratio, table, take_turns, workplace
 from PIL import Image
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     Way = Callable[[Picture, Window, Picture], object]
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-BLOCK, STEP = 8, 4  # of what SSIM compares, in pixels
-STABLE = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # the constants of Wang et al., 2004
 THREADS = 2
 
 
@@ -158,8 +157,7 @@ def qualities(
     for picture, window in taken:
         exact = in_floats(sliced(picture, window), edge, contender.resample)
         contender.way(picture, window, made)
-        error = float(np.mean((made - exact) ** 2))
-        decibels.append(10 * float(np.log10(255**2 / error)) if error else float("inf"))
+        decibels.append(psnr(made, exact))
         ssims.append(ssim(made.mean(axis=2), exact.mean(axis=2)))
     return f"{min(decibels):.1f}", f"{median(decibels):.1f}", f"{min(ssims):.3f}"
 
@@ -173,20 +171,6 @@ def in_floats(taken: Picture, edge: int, resample: str) -> NDArray[np.float64]:
         for channel in range(3)
     ]
     return np.clip(np.dstack([np.asarray(one, np.float64) for one in channels]), 0, 255)
-
-
-def ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return the mean structural similarity of two grey pictures, over blocks of 8 x 8 pixels."""
-    a, b = (
-        np.lib.stride_tricks.sliding_window_view(grey, (BLOCK, BLOCK))[::STEP, ::STEP]
-        for grey in (one, other)
-    )
-    over = (2, 3)
-    mean_a, mean_b = a.mean(over), b.mean(over)
-    covariance = (a * b).mean(over) - mean_a * mean_b
-    light = (2 * mean_a * mean_b + STABLE[0]) / (mean_a**2 + mean_b**2 + STABLE[0])
-    contrast = (2 * covariance + STABLE[1]) / (a.var(over) + b.var(over) + STABLE[1])
-    return float((light * contrast).mean())
 
 
 # Who resizes -------------------------------------------------------------------------------------

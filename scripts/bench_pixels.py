@@ -16,6 +16,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from contest.building.sets import as_from_a_camera
+from contest.quality import psnr
 from measuring import median, options_of, table, workplace
 from PIL import Image, ImageOps
 
@@ -35,7 +37,6 @@ GAPS = (1.5, 2.0, 3.0)
 TIGHT = (120, 80)
 CAMERA = mmcache.Size(3000, 4000)  # 12 MP
 FAST = importlib.util.find_spec("cykooz_resizer") is not None
-GRAIN = 6  # standard deviation, of 255
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"The farthest by {who} is {cache.keys[int(np.argmin(each))]}.\n")
         pictures = [(photos / key).read_bytes() for key in cache.keys]
         sample = pictures[:: max(1, len(pictures) // options.sample)]
-        camera = [as_from_a_camera(one, seed) for seed, one in enumerate(sample[: options.camera])]
+        camera = [
+            as_from_a_camera(one, seed, CAMERA) for seed, one in enumerate(sample[: options.camera])
+        ]
         for title, some, size in (
             (f"{len(pictures):,} pictures to {options.size}", pictures, options.size),
             *((f"{len(sample):,} pictures to {size}", sample, size) for size in TIGHT),
@@ -80,29 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return the peak signal-to-noise ratio in dB; infinite where the pictures are equal."""
-    error = float(np.mean((one.astype(np.float64) - other) ** 2))
-    return 10 * float(np.log10(255**2 / error)) if error else float("inf")
-
-
 def referred(picture: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return what Pillow makes of a picture, with no shortcut: ``(height, width, 3)``."""
     with Image.open(picture) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
         return np.asarray(upright.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
-
-
-def as_from_a_camera(encoded: bytes, seed: int) -> bytes:
-    """Enlarge a picture to 12 MP and add grain, which is what makes a large JPEG slow."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        size = (CAMERA.width, CAMERA.height)
-        large = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    grain = np.random.default_rng(seed).normal(0, GRAIN, (*CAMERA, 1)).astype(np.float32)
-    grainy = np.clip(np.asarray(large, np.float32) + grain, 0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(grainy).save(file, "JPEG", quality=90)
-    return file.getvalue()
 
 
 # Shortcuts ---------------------------------------------------------------------------------------

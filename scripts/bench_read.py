@@ -7,7 +7,6 @@ turns. ``--peers`` makes environments for the peers below .venv and installs the
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import sys
@@ -17,18 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from bench_rows import generated
+from contest.asking import asked, parser_of
 from contest.chart import Panel, drawn
 from contest.client import Contender, FailedError
 from contest.cold import drop, resident
 from contest.installing import installed, python_of
 from contest.limited import NoLimitError, run_limited
+from contest.page import put_into
 from contest.peers import PEERS
 from contest.pictures import Pictures
+from contest.turns import Turn, by_rounds, take_rounds
 from measuring import median, table, workplace
 
 import mmcache
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable
 
 LIMITS = ("MemoryCopy", "MemoryCopyByTwo", "MemoryCopyByPicture")
@@ -50,7 +53,6 @@ DRAWN = {
     *OTHERS,
 } - {"FfcvTwo"}  # fmt: skip
 PANELS = ("random batches of one shape", "torch DataLoader", "cold, random order")
-SLOW_ROUNDS = 2
 TRIES = 10
 WARM = 5.0  # per cent of a file that may stay in memory when it is called cold
 
@@ -66,19 +68,6 @@ class Entry(NamedTuple):
     def more(self) -> dict[str, int]:
         """What is asked of it besides."""
         return {} if self.workers is None else {"workers": self.workers}
-
-
-class Turn(NamedTuple):
-    """What one turn took, in seconds, and for how many pictures."""
-
-    clock: float
-    processor: float
-    pictures: int
-
-    @property
-    def rate(self) -> float:
-        """Pictures a second."""
-        return self.pictures / self.clock
 
 
 class Arena:
@@ -168,7 +157,7 @@ class Arena:
             needed = ", ".join(PEERS[name].modules)
             raise FailedError(f"{needed} is not installed here (--peers installs it)")
         where = self.work / layout / (PEERS[name].kept or name)
-        return Contender(name, python, where=where, pictures=pictures, photos=self.photos)
+        return Contender(name, python, where, pictures, self.photos)
 
     def seated(self, entry: Entry, layout: str) -> Contender:
         """Return a contender that is open, and was seen to give the right pixels.
@@ -219,38 +208,15 @@ def raced(
     those: list[Entry],
     turn: Callable[[Contender, Entry, int], dict[str, Any]],
 ) -> dict[Entry, list[Turn]]:
-    """Let all take turns, after one that is not counted, for some rounds or until time is up.
-
-    Those that do not get through their pictures in a turn's time take part in two rounds only.
-    """
-    turns: dict[Entry, list[Turn]] = {entry: [] for entry in those}
-    slow: set[Entry] = set()
-    end = float("inf")
-    for number in range(arena.options.rounds + 1):
-        for entry in list(turns)[:: 1 if number % 2 else -1]:
-            if entry in slow and number > SLOW_ROUNDS:
-                continue
-            try:
-                answer = turn(arena.seated(entry, layout), entry, number)
-            except FailedError as error:
-                arena.leave_out(entry, where, error)
-                del turns[entry]
-                continue
-            taken = Turn(answer["clock"], answer["processor"], answer["pictures"])
-            if taken.clock > arena.options.turn:
-                slow.add(entry)
-            if number:
-                turns[entry].append(taken)
-        if number == 0:
-            end = time.monotonic() + arena.options.seconds
-        elif time.monotonic() > end:
-            break
-    return turns
-
-
-def by_rounds(one: list[Turn], other: list[Turn]) -> float:
-    """Return how many times as fast *one* is as *other*: the median of the rounds of both."""
-    return median(a.rate / b.rate for a, b in zip(one, other, strict=False))
+    """Let all take turns; those that do not get through their pictures in time, fewer of them."""
+    return take_rounds(
+        those,
+        lambda entry, number: turn(arena.seated(entry, layout), entry, number),
+        lambda entry, error: arena.leave_out(entry, where, error),
+        rounds=arena.options.rounds,
+        seconds=arena.options.seconds,
+        slow=arena.options.turn,
+    )
 
 
 def results(
@@ -571,8 +537,6 @@ TABLES: dict[str, tuple[str, Callable[[Arena], str]]] = {
 }
 
 
-BEGIN, END = "<!-- tables of bench_read.py -->", "<!-- end of them -->"
-
 SENTENCES = {
     "warm": "What a training loop asks for in every step, and all of it is in memory already. Each"
     " way fills memory of its own, a buffer that is used again where it can.",
@@ -612,7 +576,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     with workplace(options) as (photos, work):
         arena = Arena(photos, work, options)
-        for name in options.only.split(","):
+        for name in options.only:
             title, made = TABLES[name]
             tell(title, f"{SENTENCES[name]}\n\n{made(arena).strip()}")
         arena.dismiss()
@@ -624,17 +588,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.plot:
         options.plot.write_text(drawn(arena.panels))
     if options.into:
-        put_into(options.into, "\n".join(told))
+        put_into(options.into, "bench_read.py", "\n".join(told))
     return 0
-
-
-def put_into(page: Path, text: str) -> None:
-    """Put *text* between the marks of a page that say that these tables belong there."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        sys.exit(f"{page} has no lines {BEGIN} and {END}: put them where the tables shall stand")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
 
 
 def written(arena: Arena) -> str:
@@ -651,15 +606,8 @@ def written(arena: Arena) -> str:
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, TABLES)
     add = parser.add_argument
-    add("--photos", type=Path, metavar="FOLDER", help="pictures to measure with (default: painted)")
-    add("--painted", type=int, default=200, help="how many to paint where no folder is given")
-    add("--peers", action="store_true", help="install the peers into .venv/peers*, once")
-    add("--only", default=",".join(TABLES), help="tables, with commas between (default: all)")
-    add("--who", default="", help="parts of contenders' names, with commas between (default: all)")
-    add("--plot", type=Path, metavar="FILE", help="draw bars into an SVG")
-    add("--into", type=Path, metavar="FILE", help="put the tables between the marks of a page")
     add("--crop", type=int, default=224, help="edge of pictures of one shape")
     add("--size", type=int, default=256, help="box of pictures of many shapes")
     add("--rounds", type=int, default=5, help="of each table, if time allows")
@@ -669,10 +617,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=20, help="after which no further round begins")
     add("--some", type=int, default=1000, help="pictures that are read of the large cache")
     add("--limit", type=int, default=256, help="MiB of memory for the last table")
-    options = parser.parse_args(arguments)
-    if unknown := set(options.only.split(",")) - set(TABLES):
-        parser.error(f"no such table: {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
-    return options
+    return asked(parser, arguments, TABLES)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Spent",
+    "first_time",
     "median",
     "options_of",
     "processor_time",
@@ -51,6 +52,18 @@ def spent(work: Callable[[], object]) -> Spent:
     clock, processor = time.perf_counter(), processor_time()
     work()
     return Spent(time.perf_counter() - clock, processor_time() - processor)
+
+
+@contextlib.contextmanager
+def first_time() -> Iterator[None]:
+    """Let mmcache remember no headers from an earlier build: the temporary folder is a new one."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="mmcache-bench-") as new:
+        tempfile.tempdir = new
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def take_turns(

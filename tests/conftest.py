@@ -21,6 +21,16 @@ settings.register_profile("mmcache", deadline=None)
 settings.load_profile("mmcache")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """A temporary folder of the tests' own: what is remembered in it begins with them."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("TMPDIR", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def painted(tmp_path_factory):
     """A folder of 24 pictures in three class folders: every aspect, JPEG and PNG, every turn."""

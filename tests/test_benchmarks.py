@@ -11,7 +11,8 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 TINY = {
     "bench_pixels": ["--painted=8", "--size=64", "--camera=1", "--sample=3"],
-    "bench_build": ["--painted=8", "--size=64", "--rounds=2"],
+    "bench_build": ["--painted=16", "--size=64", "--sizes=48", "--rounds=1", "--camera=0",
+                    "--large=0", "--sample=4", "--plot=bars.svg"],
     "bench_pictures": ["--painted=8", "--size=64", "--rounds=1", "--edge=300"],
     "bench_rows": ["--painted=8", "--size=64", "--rounds=2", "--rows=2000", "--reads=100",
                    "--opens=1"],
@@ -29,7 +30,18 @@ TINY = {
 
 ROWS = {
     "bench_pixels": ["minimum", "pictures under 40 dB", "full decode", "what mmcache does"],
-    "bench_build": ["bare loop, 1 thread", "build, serial", "build, 2 processes", "checksums"],
+    "bench_build": [
+        "bare loop, 1 thread",
+        "build, serial",
+        "build, 2 processes",
+        "checksums",
+        "loop with Pillow",
+        "mmcache, Pillow alone",
+        "limit: scaled decoding",
+        "Pillow, lanczos",
+        "times the Pillow loop",
+        "FFCV's DatasetWriter",
+    ],
     "bench_pictures": ["the bare steps", "mmcache's decode step", "PNG, palette", "JPEG 2000"],
     "bench_rows": ["bare loop over lists", "`cache[key]`", "`cache.batch` of 8", "opening, ms"],
     "bench_read": [
@@ -58,7 +70,7 @@ def measuring():
     return measuring
 
 
-SLOW = {"bench_read"}  # it starts a process for each contender
+SLOW = {"bench_build", "bench_read"}  # they start a process for each contender
 
 
 @pytest.mark.parametrize(

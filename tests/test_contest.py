@@ -67,8 +67,8 @@ def test_padded_batches_hold_the_same_bytes_and_zeros(contest, name, ragged, tmp
 
 
 def test_a_contender_that_dies_is_one_line_that_says_how(contest, uniform, tmp_path):
-    paths = {"where": tmp_path / "x", "pictures": uniform.path, "photos": tmp_path}
-    contender = contest.client.Contender("NoSuchPeer", Path(sys.executable), **paths)
+    paths = (tmp_path / "x", uniform.path, tmp_path)
+    contender = contest.client.Contender("NoSuchPeer", Path(sys.executable), *paths)
     with pytest.raises(contest.client.FailedError, match=r"exit status 1: KeyError: 'NoSuchPeer'"):
         contender.ask("open")
     contender.close()
@@ -76,8 +76,8 @@ def test_a_contender_that_dies_is_one_line_that_says_how(contest, uniform, tmp_p
 
 
 def test_what_a_peer_has_no_way_for_is_told_and_the_peer_goes_on(contest, ragged, tmp_path):
-    paths = {"where": tmp_path / "x", "pictures": ragged.path, "photos": tmp_path}
-    contender = contest.client.Contender("ZarrChunks", Path(sys.executable), **paths)
+    paths = (tmp_path / "x", ragged.path, tmp_path)
+    contender = contest.client.Contender("ZarrChunks", Path(sys.executable), *paths)
     with pytest.raises(contest.client.FailedError, match="differ in shape"):
         contender.ask("write")
     assert "Pss_Anon" in contender.ask("memory") or sys.platform != "linux"

@@ -320,6 +320,12 @@ def test_a_recipe_of_pillow_has_the_json_that_it_always_had():
     assert Recipe.from_json(other.to_json()) == other != Recipe(size=32)
 
 
+def test_apply_takes_the_fastest_where_a_recipe_leaves_it_open(painted, tmp_path):
+    cache = mmcache.build(painted, tmp_path / "a.mmc", size=48, progress=False)
+    open_one = dataclasses.replace(cache.recipe, resampler="auto")
+    assert np.array_equal(mmcache.apply(painted / cache.keys[5], open_one), cache[5])
+
+
 def test_apply_makes_the_pixels_of_the_cache(painted, tmp_path):
     cache = mmcache.build(painted, tmp_path / "a.mmc", size=48, progress=False)
     for row, key in enumerate(cache.keys):

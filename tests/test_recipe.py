@@ -311,11 +311,11 @@ def test_numbers_beyond_those_of_floats_are_no_range(value):
 
 def test_a_recipe_with_a_count_of_shapes_places_nothing():
     recipe = Recipe(resize="bucket", buckets=3)
-    assert not recipe.is_settled
+    assert not recipe.has_shapes
     assert recipe.shape is None
     with pytest.raises(SettingError, match="buckets=3"):
         recipe.place(Size(3, 4))
-    assert Recipe().is_settled
+    assert Recipe().has_shapes
 
 
 @given(st.builds(Size, st.integers(1, 5000), st.integers(1, 5000)))

@@ -253,8 +253,8 @@ class Deadly(mmcache.Folder):
 
 DEADLY = {
     "header": (
-        "import mmcache.survey as room; plain = room._header_row;"
-        " room._header_row = lambda source, key, *rest:"
+        "import mmcache.survey as room; plain = room._read;"
+        " room._read = lambda source, key, *rest:"
         " os._exit(9) if key in {deadly} else plain(source, key, *rest);"
     ),
     "decode": (

@@ -21,7 +21,7 @@ from mmcache.images.resizing import Part, is_fast, packed_part, resized
 from mmcache.images.turbo import decoded_packed
 from mmcache.limits import MAX_PIXELS
 from mmcache.records import FLAGS, printable
-from mmcache.resampling import check_resampler
+from mmcache.resampling import check_resampler, settled_resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -247,6 +247,7 @@ def apply(
             f"{type(picture).__name__} is no picture: give a path, a file's bytes or a PIL image"
         )
     recipe.check_shapes()
+    recipe = settled_resampler(recipe)
     check_resampler(recipe.resampler)
     try:
         if isinstance(picture, Image.Image):

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmcache.errors import SettingError
 from mmcache.sources.ahead import Ahead, is_in_memory
-from mmcache.sources.contract import Encoded, Listing, Source
+from mmcache.sources.contract import Encoded, Listing, Mark, Source
 from mmcache.sources.folder import Folder
 from mmcache.sources.partners import Partners
 from mmcache.sources.paths import Paths
@@ -19,6 +19,7 @@ __all__ = [
     "Encoded",
     "Folder",
     "Listing",
+    "Mark",
     "Partners",
     "Paths",
     "Source",
@@ -54,7 +55,7 @@ def source_of(what: Any) -> Source:
     )
 
 
-def from_json(description: dict[str, Any]) -> Source:
+def from_json(description: dict[str, Any]) -> Folder | Paths:
     """Return the source that :meth:`Source.describe` described."""
     plain = dict(description)
     return SOURCES[plain.pop("kind")].from_json(plain)

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from mmcache.records import Failures, Strings
 
-__all__ = ["Encoded", "Listing", "Source"]
+__all__ = ["Encoded", "Listing", "Mark", "Source"]
+
+Mark = tuple[int, int, int, int]
+"""What a file has as long as nobody touched it: its size in bytes, when its content and when
+anything of it was changed in ns since 1970, and its number in the file system."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +54,15 @@ class Listing:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An open picture file: a seekable stream of its bytes, its size, and its time in ns."""
+    """An open picture file: a seekable stream of its bytes, its size, and its time in ns.
+
+    A source that can be described may tell the file's mark as well.
+    """
 
     file: BinaryIO
     size: int
     mtime_ns: int
+    mark: Mark | None = None
 
     def __enter__(self) -> Self:
         return self

@@ -7,13 +7,14 @@ import os
 import stat
 
 from mmcache.signatures import EVIDENT, PREFIX, format_of
-from mmcache.sources.contract import Encoded
+from mmcache.sources.contract import Encoded, Mark
 
 __all__ = [
     "EXTENSIONS",
     "RAW_EXTENSIONS",
     "is_a_picture",
     "looks_like_a_picture",
+    "mark_of",
     "open_regular",
     "stat_regular",
 ]
@@ -71,6 +72,12 @@ def stat_regular(path: bytes) -> os.stat_result:
     return _regular(status)
 
 
+def mark_of(status: os.stat_result) -> Mark:
+    """Return a file's mark: whoever changes the file, or what one may do with it, changes that."""
+    number = status.st_ino & 0x7FFF_FFFF_FFFF_FFFF  # Windows has longer ones
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, number
+
+
 def open_regular(path: bytes) -> Encoded:
     """Open a regular file; anything else is an :class:`OSError`, before it is opened."""
     stat_regular(path)
@@ -81,7 +88,7 @@ def open_regular(path: bytes) -> Encoded:
     except BaseException:
         file.close()
         raise
-    return Encoded(file, status.st_size, status.st_mtime_ns)
+    return Encoded(file, status.st_size, status.st_mtime_ns, mark_of(status))
 
 
 def _regular(status: os.stat_result) -> os.stat_result:

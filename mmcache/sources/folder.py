@@ -14,10 +14,11 @@ import numpy as np
 
 from mmcache.errors import SourceError, SourceNotFoundError
 from mmcache.records import Failures, Strings, printable, to_bytes, to_str
-from mmcache.sources.contract import Encoded, Listing
+from mmcache.sources.contract import Encoded, Listing, Mark
 from mmcache.sources.files import (
     is_a_picture,
     looks_like_a_picture,
+    mark_of,
     open_regular,
     stat_regular,
 )
@@ -112,6 +113,10 @@ class Folder:
         """Return a picture's size and time; see :class:`mmcache.sources.Source`."""
         status = stat_regular(self._path(key))
         return status.st_size, status.st_mtime_ns
+
+    def mark(self, key: bytes) -> Mark:
+        """Return what a picture's file has while nobody touches it; :class:`OSError` likewise."""
+        return mark_of(stat_regular(self._path(key)))
 
     def _path(self, key: bytes) -> bytes:
         return self.root + b"/" + key

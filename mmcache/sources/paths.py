@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmcache.errors import SettingError
 from mmcache.records import Failures, Strings, to_bytes, to_str
-from mmcache.sources.contract import Encoded, Listing
-from mmcache.sources.files import open_regular, stat_regular
+from mmcache.sources.contract import Encoded, Listing, Mark
+from mmcache.sources.files import mark_of, open_regular, stat_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +59,10 @@ class Paths:
         """Return a picture's size and time; see :class:`mmcache.sources.Source`."""
         status = stat_regular(self._path(key))
         return status.st_size, status.st_mtime_ns
+
+    def mark(self, key: bytes) -> Mark:
+        """Return what a picture's file has while nobody touches it; :class:`OSError` likewise."""
+        return mark_of(stat_regular(self._path(key)))
 
     def _path(self, key: bytes) -> bytes:
         return os.path.join(self._folder, key)

@@ -57,7 +57,7 @@ def _bar(top: int, length: float, colour: str) -> str:
 def _colour(name: str) -> str:
     if name.startswith("mmcache"):
         return OURS
-    return LIMIT if name.startswith(("a memory copy", "preadv")) else THEIRS
+    return LIMIT if name.startswith(("a memory copy", "preadv", "limit")) else THEIRS
 
 
 def _figure(value: float) -> str:

@@ -28,9 +28,10 @@ class Contender:
     """A peer in a process of its own."""
 
     def __init__(
-        self, name: str, python: Path, *, where: Path, pictures: Path, photos: Path
+        self, name: str, python: Path, *paths: Path, serves: str = "contest.server"
     ) -> None:
-        self.name, self.where = name, where
+        """Start it: *serves* is the module that answers, and is told *name* and *paths*."""
+        self.name = name
         # Of its own, since LitData and others clean up in it, and short: torch puts sockets there.
         self._spare = tempfile.TemporaryDirectory(
             prefix="mmcache-", dir=SHORT if SHORT.is_dir() else None, ignore_cleanup_errors=True
@@ -39,7 +40,7 @@ class Contender:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
         self.started = time.monotonic()
         self._process = subprocess.Popen(
-            [python, "-m", "contest.server", name, where, pictures, photos],
+            [python, "-m", serves, name, *paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -92,6 +93,11 @@ class Contender:
         said = [line for line in self._errors.read().splitlines() if line.strip()]
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return _one_line(f"the process ended with {how}: {said[-1] if said else 'no word'}")
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
 
     @property
     def ended(self) -> bool:

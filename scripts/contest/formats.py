@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from contest.peer import NotOfferedError, Peer, parts
+from contest.entrant import NotOfferedError
+from contest.peer import Peer, parts
 from contest.pictures import BATCH, CROP
 
 if TYPE_CHECKING:

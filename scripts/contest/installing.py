@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from contest.peer import Peer
+    from contest.entrant import Entrant
 
 __all__ = ["installed", "python_of"]
 
@@ -30,7 +30,7 @@ NO_TORCHVISION = (
 )
 
 
-def installed(peers: Iterable[type[Peer]]) -> dict[str, str]:
+def installed(peers: Iterable[type[Entrant]]) -> dict[str, str]:
     """Install what *peers* need, once; return the errors of those that could not be."""
     failed: dict[str, str] = {}
     wanted: dict[str, dict[tuple[str, ...], str]] = {}
@@ -74,7 +74,7 @@ def _filled(home: Path, wanted: dict[tuple[str, ...], str]) -> dict[str, str]:
     return errors
 
 
-def python_of(peer: type[Peer], *, installed: bool) -> Path | None:
+def python_of(peer: type[Entrant], *, installed: bool) -> Path | None:
     """Return a Python that has what *peer* imports: this one, or the peers' where *installed*."""
     theirs = [_python(ROOT / ".venv" / peer.environment)] if installed else []
     for python in (Path(sys.executable), *theirs):

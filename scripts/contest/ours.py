@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from contest.peer import NotOfferedError, Peer, TorchLoader, parts
+from contest.entrant import NotOfferedError
+from contest.peer import Peer, TorchLoader, parts
 from contest.pictures import BATCH, CROP, shuffled_rows
 
 if TYPE_CHECKING:

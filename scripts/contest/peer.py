@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from contest.entrant import Entrant, NotOfferedError
 from contest.pictures import BATCH, shuffled_rows
 
 if TYPE_CHECKING:
@@ -16,14 +17,10 @@ if TYPE_CHECKING:
 
     from contest.pictures import Pictures
 
-__all__ = ["NotOfferedError", "Peer", "TorchLoader", "parts"]
+__all__ = ["Peer", "TorchLoader", "parts"]
 
 
-class NotOfferedError(Exception):
-    """A peer has no way to do what was asked."""
-
-
-class Peer:
+class Peer(Entrant):
     """Pictures kept in one way. Only :meth:`write`, :meth:`open` and :meth:`view` must be given.
 
     Attributes
@@ -34,10 +31,6 @@ class Peer:
         What it is to keep: not read any more once it is written, except for their shapes.
     """
 
-    title: ClassVar[str] = ""
-    modules: ClassVar[tuple[str, ...]] = ()  # that it imports
-    packages: ClassVar[tuple[str, ...]] = ()  # that bring them
-    environment: ClassVar[str] = "peers"  # in which they are installed
     exact: ClassVar[bool] = True  # whether it gives the very pixels that it was given
     kept: ClassVar[str] = ""  # the peer whose files it reads, where they are not its own
 

@@ -1,7 +1,6 @@
 """A contender's process: one peer, told over a pipe what to do, answers with what it took.
 
-``python -m contest.server NAME WHERE PICTURES PHOTOS`` reads a line of JSON a request and writes
-one as an answer. What libraries print goes to standard error.
+``python -m contest.server NAME WHERE PICTURES PHOTOS``.
 """
 
 from __future__ import annotations
@@ -10,18 +9,15 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import json
 import os
-import resource
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contest.peer import NotOfferedError
 from contest.peers import PEERS
 from contest.pictures import Pictures
+from contest.process import answer_requests, memory_of, processor_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,29 +26,12 @@ if TYPE_CHECKING:
 
 STARTED = time.monotonic()
 MADV_DONTNEED = 4  # of Linux
-HEAP = 30 << 20  # bytes: glibc looks at blocks of up to 32 MiB
-TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 
 
 def main(arguments: list[str]) -> None:
     """Answer requests until there are no more."""
     name, *paths = arguments
-    # The C library keeps freed memory once it has seen blocks as large as this one, as it soon does
-    # in training. Else chance decides whether a picture's memory is faulted in anew each time.
-    bytearray(HEAP)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    answering = Answering(PEERS[name], *map(Path, paths))
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer = getattr(answering, request.pop("do"))(**request)
-        except NotOfferedError as error:
-            answer = {"not_offered": str(error)}
-        except BaseException as error:  # noqa: BLE001  # whatever a peer does is its answer
-            traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
+    answer_requests(Answering(PEERS[name], *map(Path, paths)))
 
 
 class Answering:
@@ -159,39 +138,7 @@ class Answering:
 
     def memory(self) -> dict[str, Any]:
         """Return the bytes of this process and of those it started, each page counted once."""
-        total = dict.fromkeys(("Pss_Anon", "Pss_File", "Pss_Shmem"), 0)
-        for process in [os.getpid(), *descendants()]:
-            with contextlib.suppress(OSError):
-                for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                    name, _, value = line.partition(":")
-                    if name in total:
-                        total[name] += int(value.split()[0]) * 1024
-        return total
-
-
-def processor_times() -> float:
-    """Return the processor seconds of this process, its threads, and its children so far."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    own = sum(used.ru_utime + used.ru_stime for used in both)
-    return own + sum(_ticks(process) * TICK for process in descendants())
-
-
-def _ticks(process: int) -> int:
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has ended, and is counted among the ended ones
-        return 0
-    return int(fields[11]) + int(fields[12])
-
-
-def descendants() -> list[int]:
-    """Return the processes that this one started, and those that they started."""
-    found = [os.getpid()]
-    for process in found:
-        for thread in Path(f"/proc/{process}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                found += map(int, thread.read_text().split())
-    return found[1:]
+        return dict(memory_of(os.getpid()))
 
 
 if __name__ == "__main__":
