@@ -5,27 +5,29 @@ Worker processes import this too, and so it is a module of its own.
 
 from __future__ import annotations
 
+import io
 import time
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
-from mmcache import tasks
+from mmcache import Recipe, apply, tasks
 from mmcache.images.decoding import Decoded
 from mmcache.images.opening import open_image
+from mmcache.resampling import settled_resampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from mmcache import Recipe
     from mmcache.geometry import Size
 
 __all__ = ["Sleeping", "asleep", "decoded_asleep"]
 
-_COPIED = 6 << 20  # bytes of decoded pixels: of larger pictures Pillow copies none
-_noise = np.random.default_rng(0).integers(0, 256, 64 << 20, dtype=np.uint8)
+_COPIED = 6 << 20  # bytes of decoded pixels; of larger pictures none are copied
+_noise = np.random.default_rng(0).integers(0, 256, _COPIED, dtype=np.uint8)
 
 
 class Sleeping(Executor):
@@ -45,7 +47,10 @@ class Sleeping(Executor):
 
 
 def asleep(seconds: float) -> None:
-    """Sleep in a worker, which so has imported all that it needs."""
+    """Sleep in a worker, once it has imported all that it needs."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "jpeg")
+    apply(file.getvalue(), settled_resampler(Recipe(size=16)))
     time.sleep(seconds)
 
 

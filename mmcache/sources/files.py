@@ -32,6 +32,7 @@ RAW_EXTENSIONS = frozenset(
 )
 """Endings of cameras' raw files: many are TIFF, whose picture is a thumbnail."""
 
+_BUFFER = 8192  # bytes; where it is not said, Python asks the system what kind of file it is
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -82,7 +83,7 @@ def open_regular(path: bytes) -> Encoded:
     """Open a regular file; anything else is an :class:`OSError`, before it is opened."""
     stat_regular(path)
     # The object has the descriptor from the first: an interruption finds nothing to close twice.
-    file = open(path, "rb", opener=lambda *_: os.open(path, _FLAGS))  # noqa: SIM115  # handed on
+    file = open(path, "rb", _BUFFER, opener=lambda *_: os.open(path, _FLAGS))  # noqa: SIM115  # handed on
     try:
         status = _regular(os.fstat(file.fileno()))
     except BaseException:
