@@ -159,7 +159,7 @@ def race(
 ) -> None:
     """Hold one contest and tell of it; it is kept under *key*, if there is one.
 
-    Those to another *size* than the one that counts have half of the rounds.
+    Those to another *size* than the one that counts have half of the rounds and of the time.
     """
     box = size or builders.options.size
     rounds = builders.options.rounds if size is None else (builders.options.rounds + 1) // 2

@@ -1,6 +1,8 @@
 """The building benchmark is fair: an exact reference, the same sizes, and shares that add up."""
 
 import importlib
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -116,6 +118,16 @@ def test_contenders_keep_every_photo_as_the_loop_of_a_tutorial_has_it(contest, w
         assert picture.shape == loop.shape
         # mmcache may decode at a reduced size
         assert contest.quality.psnr(picture, loop) > 40
+
+
+def test_contenders_are_told_of_without_importing_what_their_environments_lack():
+    look = "import sys, contest.building.server; print({'PIL', 'mmcache'} & sys.modules.keys())"
+    run = subprocess.run(
+        [sys.executable, "-c", look],
+        env=os.environ | {"PYTHONPATH": f"{SCRIPTS.parent}{os.pathsep}{SCRIPTS}"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("name", ["Decoding", "ScaledDecoding"])

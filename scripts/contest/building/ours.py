@@ -6,8 +6,6 @@ import importlib.util
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from measuring import first_time
-
 from contest.building.writer import Writer
 from contest.entrant import NotOfferedError
 
@@ -46,6 +44,8 @@ class _Build(Writer):
             raise NotOfferedError(f"{self.module} is not installed here")
 
     def build(self, paths: list[Path], size: int) -> None:
+        from measuring import first_time  # noqa: PLC0415  # it imports mmcache
+
         import mmcache  # noqa: PLC0415
 
         with first_time():

@@ -33,6 +33,7 @@ BASE = "PillowLoop"
 """What everybody is compared with."""
 EQUAL = 1.0  # dB that a peer of equal quality may be below the base
 LONGEST = 300  # seconds for one build
+SLOW = 4.0  # seconds for a build after which two rounds are enough
 LOOK = 0.003  # seconds between two looks at a process's memory
 
 
@@ -129,8 +130,9 @@ class Builders:
                 self._seated.pop(name).close(now=True)
 
         chosen = self._chosen(names)
-        limits = {"rounds": rounds, "seconds": self.options.seconds}
-        turns = take_rounds(chosen, turn, failed, **limits)
+        # Contests with few rounds are many, and shorter.
+        seconds = self.options.seconds * rounds / self.options.rounds
+        turns = take_rounds(chosen, turn, failed, rounds=rounds, seconds=seconds, slow=SLOW)
         return Race(title, photos, size, turns, seen)
 
     def _chosen(self, names: Iterable[str]) -> list[str]:
