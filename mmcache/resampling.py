@@ -191,6 +191,7 @@ def _by_pillow(taken: NDArray[Any], shape: tuple[int, int, int], resample: str) 
 # cykooz-resizer ----------------------------------------------------------------------------------
 
 
+_KEPT = 1 << 20  # pixels
 _own = threading.local()  # a Resizer has room for what lies between the passes, and so a lock
 
 
@@ -204,12 +205,18 @@ def _cykooz() -> ModuleType | None:
     return module
 
 
-def cykooz_resizer() -> Any:
-    """Return this thread's own Resizer, of which only one call at a time may make use."""
+def cykooz_resizer(between: int) -> Any:
+    """Return a Resizer, of which only one call at a time may make use.
+
+    It keeps the memory of what lies *between* the passes, in pixels. Of few it is this thread's
+    own; of many it is a new one, whose memory is free when it is done.
+    """
+    library: Any = _cykooz()
+    if between > _KEPT:
+        return library.Resizer()
     try:
         return _own.resizer
     except AttributeError:
-        library: Any = _cykooz()
         _own.resizer = library.Resizer()
         return _own.resizer
 
@@ -241,5 +248,5 @@ def resampled_packed(
     # It takes bytes alone, packed; which costs a tenth of what Pillow's four bytes a pixel do.
     source = library.ImageData(width, height, kind, pixels.tobytes())
     made = library.ImageData(size[1], size[0], kind)
-    cykooz_resizer().resize(source, made, cykooz_options(resample))
+    cykooz_resizer(size[1] * height).resize(source, made, cykooz_options(resample))
     return np.frombuffer(made.get_buffer(), pixels.dtype).reshape(*size, channels)

@@ -62,6 +62,8 @@ def decode_bytes(header: Header, recipe: Recipe, file_size: int) -> int:
     # It is made narrower first, as it is stored: upright, or lying on its side.
     narrow = 4 * max(placement.scaled.width * header.height, placement.scaled.height * header.width)
     record = placement.size.height * placement.size.width * 8
+    if recipe.resampler == "cykooz":  # which makes what is cut away too
+        record += placement.scaled.height * placement.scaled.width * 4 + _BLOCK
     return (
         file_size
         + decoded * (_HELD.get(header.mode, 4) + _besides(header, recipe, decoded))

@@ -112,7 +112,8 @@ def resized(image: Image.Image, kind: Kind, part: Part, recipe: Recipe) -> Image
 def _by_cykooz(image: Image.Image, part: Part, recipe: Recipe) -> Image.Image:
     """Resample in the memory that Pillow holds, on either side."""
     scaled = Image.new(image.mode, (part.scaled.width, part.scaled.height), None)
-    cykooz_resizer().resize_pil(image, scaled, cykooz_options(recipe.resample))
+    resizer = cykooz_resizer(scaled.width * image.height)
+    resizer.resize_pil(image, scaled, cykooz_options(recipe.resample))
     if part.scaled == part.size:
         return scaled
     below, right = part.top + part.size.height, part.left + part.size.width
