@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,15 @@ def libraries(recipe: Recipe) -> dict[str, str]:
         version = features.version(part)
         if version:
             versions[part] = str(version)
-    for part in _FAST if recipe.resampler == "cykooz" else ():
+    if recipe.resampler == "cykooz":
+        versions |= _fast_versions()
+    return versions
+
+
+@functools.cache
+def _fast_versions() -> dict[str, str]:
+    versions = {}
+    for part in _FAST:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[part] = metadata.version(part)
     return versions
