@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mmcache.batches import Rows
-
 __all__ = ["Marks"]
 
 _BLOCK = 512  # bytes whose marks are counted together
@@ -85,7 +83,8 @@ class Marks:
 
     def has(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which of *numbers*, each of them from 0 to ``length - 1``, are marked."""
-        return (self._bits[numbers >> 3] & (0x80 >> (numbers & 7))) != 0
+        held: NDArray[np.bool_] = (self._bits[numbers >> 3] & (0x80 >> (numbers & 7))) != 0
+        return held
 
     def below(self, number: int) -> int:
         """Return how many numbers below *number* are marked: its place, if it is marked."""
@@ -108,15 +107,19 @@ class Marks:
         skipped = start - int(self._before[blocks[0]])
         return found[skipped : skipped + stop - start]
 
-    def rows(self) -> Rows:
-        """Return all marked numbers: a range where they follow one another, else int64 (n,)."""
+    def _alone(self) -> range | None:
+        """Return the marked numbers as a range, where they follow one another."""
         count = len(self)
         if not count:
             return range(0)
-        first, last = int(self.numbers(0, 1)[0]), int(self.numbers(count - 1, count)[0])
-        if last - first + 1 == count:
-            return range(first, last + 1)
-        found = np.empty(count, np.int64)
+        (first,), (last,) = self.numbers(0, 1), self.numbers(count - 1, count)
+        return range(int(first), int(last) + 1) if last - first + 1 == count else None
+
+    def rows(self) -> range | NDArray[np.int64]:
+        """Return all marked numbers: a range where they follow one another, else int64 (n,)."""
+        if (alone := self._alone()) is not None:
+            return alone
+        found = np.empty(len(self), np.int64)
         done = 0
         for start, stop in _spans(self.length):
             part = np.flatnonzero(np.unpackbits(self._bits[start // 8 : -(-stop // 8)]))
@@ -126,6 +129,8 @@ class Marks:
 
     def runs(self, most: int) -> list[tuple[int, int]]:
         """Return the first *most* of the ranges, as (start, stop), that the marked numbers make."""
+        if (alone := self._alone()) is not None:
+            return [(alone.start, alone.stop)] if alone else []
         runs: list[tuple[int, int]] = []
         for start in range(0, len(self), _SPAN):
             part = self.numbers(start, start + _SPAN)

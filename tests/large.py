@@ -38,9 +38,7 @@ def enlarge(few, path, rows):
         length = np.dtype(dtype).itemsize * int(np.prod(shape))
         segment = frame.arrays["pixels"].segments[0]._replace(file=f"{name}.npy", length=length)
         frames[name] = ArrayFrame(dtype, shape, (segment._replace(offset=PAGE),))
-    files = {
-        f"{name}.npy": FileFrame((path / f"{name}.npy").stat().st_size, "") for name in frames
-    }
+    files = {f"{name}.npy": FileFrame((path / f"{name}.npy").stat().st_size, "") for name in frames}
     counts = frame.counts | {"rows": rows}
     NpyStore().write_frame(
         path, dataclasses.replace(frame, arrays=frames, files=files, counts=counts)
