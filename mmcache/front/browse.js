@@ -28,6 +28,9 @@ function make(tag, given = {}, ...children) {
     else if (name in element && typeof value !== "string") element[name] = value;
     else element.setAttribute(name, value);
   }
+  // JupyterLab takes keys for its own, "b" for a new cell, unless what has the focus says this.
+  if (element.matches("[tabindex], button, input, select, textarea"))
+    element.setAttribute("data-lm-suppress-shortcuts", "true");
   element.append(...children);
   return element;
 }
@@ -124,7 +127,6 @@ class Browser {
   build(height) {
     const root = this.root;
     root.classList.add("mmcache");
-    root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's keys
     if (height) root.style.height = `${height}px`;
     this.text = make("input", {
       class: "mmcache-text", type: "search", placeholder: "key contains", spellcheck: "false",
