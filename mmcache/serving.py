@@ -81,6 +81,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True  # Ctrl-C waits for no browser
     block_on_close = False
+    request_queue_size = _AT_ONCE
     allow_reuse_address = os.name == "posix"  # elsewhere it would share the port with others
 
     def __init__(self, cache: Cache, *, port: int = 0, edge: int = 128) -> None:
@@ -98,7 +99,10 @@ class Server(ThreadingHTTPServer):
         page = page.replace(b"@title@", html.escape(self.title).encode())
         self.files[""] = page, kind
         self._free = threading.BoundedSemaphore(_AT_ONCE)
-        super().__init__((_HOST, port), _Handler)
+        try:
+            super().__init__((_HOST, port), _Handler)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"port {port}") from error
         self.url = f"http://{_HOST}:{self.server_port}/{self.token}/"
 
     def server_bind(self) -> None:
