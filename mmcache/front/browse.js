@@ -12,6 +12,7 @@ const GAP = 16; // pixels between thumbnails
 const LINES = 40; // pixels below a thumbnail, for its key and its label
 const FAILURE = 46; // pixels of a failure in their list
 const TYPED = 200; // milliseconds without a key until what was typed is looked for
+const JUMPED = 60; // milliseconds of rest, after a jump, until thumbnails are asked for
 const SLOW = 1500; // milliseconds until it is said that an answer is awaited
 
 let views = 0; // in this page, which give their elements names
@@ -365,7 +366,12 @@ class Browser {
     if (active) this.grid.setAttribute("aria-activedescendant", active.id);
     else this.grid.removeAttribute("aria-activedescendant");
     this.wanted = this.chunksIn(first, last);
-    this.fetchWanted();
+    // While somebody drags the bar, nothing is asked for that would not be seen.
+    const jumped = Math.abs(top - this.drawnAt) > height;
+    this.drawnAt = top;
+    clearTimeout(this.soon);
+    if (jumped) this.soon = setTimeout(() => this.fetchWanted(), JUMPED);
+    else this.fetchWanted();
   }
 
   /** The chunks in view, then the one after and the one before. */
@@ -446,6 +452,7 @@ class Browser {
   // Fetching what is in view ----------------------------------------------------------------------------
 
   fetchWanted() {
+    if (this.closed) return;
     for (const [chunk, abort] of this.underway)
       if (!this.wanted.includes(chunk)) {
         abort.abort(); // it scrolled away
