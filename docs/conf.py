@@ -17,7 +17,13 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say them, with shapes and units
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["keras", "tensorflow", "torch"]  # what is said needs none of them
+autodoc_mock_imports = [
+    "anywidget",
+    "keras",
+    "tensorflow",
+    "torch",
+    "traitlets",
+]  # what is said needs none of them
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmcache.batches import Batch
+    from mmcache.browsing import browse
     from mmcache.bucketing import Buckets, buckets
     from mmcache.cache import Cache
     from mmcache.cache import open_cache as open  # noqa: A004  # mmcache.open is its name
@@ -90,6 +91,7 @@ __all__ = [
     "UnknownKeyError",
     "WorkerError",
     "apply",
+    "browse",
     "buckets",
     "build",
     "compare",
@@ -124,6 +126,7 @@ _ELSEWHERE = {
     "Size": "geometry",
     "Source": "sources",
     "apply": "images",
+    "browse": "browsing",
     "buckets": "bucketing",
     "build": "ingest",
     "compare": "comparing",

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_info(commands)
     _add_show(commands)
+    _add_browse(commands)
     _add_failures(commands)
     _add_explain(commands)
     _add_verify(commands)
@@ -109,6 +110,17 @@ def _add_show(commands: Any) -> None:
     command.add_argument(
         "--edge", type=int, default=128, help="a thumbnail's longest edge in pixels"
     )
+
+
+def _add_browse(commands: Any) -> None:
+    does = "scroll through a cache in a web browser, on this machine alone"
+    command = _command(commands, "browse", does, _browse)
+    command.add_argument("cache")
+    command.add_argument(
+        "--edge", type=int, default=128, help="a thumbnail's longest edge in pixels"
+    )
+    command.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    command.add_argument("--no-open", action="store_true", help="print the address, and no more")
 
 
 def _add_failures(commands: Any) -> None:
@@ -429,6 +441,14 @@ def _show(given: argparse.Namespace) -> None:
     except ValueError as error:
         raise SettingError(f"--out {given.out}: {error}; end it in .png or .jpg") from error
     print(f"{min(len(part), 96)} of {len(part)} pictures in {given.out}")
+
+
+def _browse(given: argparse.Namespace) -> None:
+    # An http server is slow to import, and no other command needs one.
+    from mmcache.serving import serve  # noqa: PLC0415
+
+    cache = mmcache.open(given.cache)
+    serve(cache, port=given.port, edge=given.edge, open_page=not given.no_open)
 
 
 def _part(given: argparse.Namespace) -> mmcache.Cache:

@@ -100,7 +100,8 @@ class Explanation:
             "steps": list(self.steps),
         }
 
-    def _facts(self) -> Facts:
+    def facts(self) -> Facts:
+        """Return what is shown of it."""
         kind = " ".join(word for word in (self.format, self.mode) if word) or "not told"
         rows = [
             ("row", f"{self.row:,}"),
@@ -113,10 +114,10 @@ class Explanation:
         return Facts(printable(self.key), rows)
 
     def __repr__(self) -> str:
-        return self._facts().to_text()
+        return self.facts().to_text()
 
     def _repr_html_(self) -> str:
-        return self._facts().to_html()
+        return self.facts().to_html()
 
 
 def explain(cache: Cache, row: int | str | bytes) -> Explanation:

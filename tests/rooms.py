@@ -5,12 +5,16 @@ import pkgutil
 
 import mmcache
 
-LIBRARIES = ("keras", "tensorflow", "torch")
-"""Each module of mmcache that needs a library bears its name."""
+LIBRARIES = {"keras": "keras", "tensorflow": "tensorflow", "torch": "torch", "widget": "anywidget"}
+"""The modules of mmcache that need a library to be imported, and that library."""
 
 
 def modules():
     """Return the names of all modules of mmcache that can be imported here."""
-    missing = {f"mmcache.{name}" for name in LIBRARIES if importlib.util.find_spec(name) is None}
+    missing = {
+        f"mmcache.{module}"
+        for module, library in LIBRARIES.items()
+        if importlib.util.find_spec(library) is None
+    }
     found = {one.name for one in pkgutil.walk_packages(mmcache.__path__, "mmcache.")}
     return sorted(name for name in found if ".".join(name.split(".")[:2]) not in missing)

@@ -37,15 +37,15 @@ def test_every_module_imports_says_what_it_is_for_and_what_it_exports(module):
     assert all(hasattr(imported, name) for name in imported.__all__)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_a_module_whose_library_is_missing_says_in_one_sentence_what_to_install(library):
+@pytest.mark.parametrize(("module", "library"), LIBRARIES.items())
+def test_a_module_whose_library_is_missing_says_in_one_sentence_what_to_install(module, library):
     said = run(
         f"import sys; sys.modules[{library!r}] = None\n"  # as if it were not installed
         "import mmcache\n"
-        f"try: import mmcache.{library}\n"
+        f"try: import mmcache.{module}\n"
         "except mmcache.MissingLibraryError as error: print(error)"
     )
-    assert said[:2] == [f"mmcache.{library}", "needs"]
+    assert said[:2] == [f"mmcache.{module}", "needs"]
     assert "pip install" in " ".join(said)
 
 
@@ -120,7 +120,7 @@ def test_every_word_of_a_signature_stands_in_its_docstring():
     for function in (
         mmcache.build, mmcache.plan, mmcache.apply, mmcache.show, mmcache.explain, mmcache.verify,
         mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard, mmcache.buckets,
-        mmcache.split,
+        mmcache.split, mmcache.browse,
     ):  # fmt: skip
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (function.__name__, parameter)
