@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mmcache.showing import show
     from mmcache.sources import Folder, Paths, Source
     from mmcache.splitting import split
+    from mmcache.statistics import Stats, stats
 
 __all__ = [
     "Batch",
@@ -85,6 +86,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceNotFoundError",
+    "Stats",
     "TooManyFailuresError",
     "TooManyFilesError",
     "UnknownKeyError",
@@ -102,6 +104,7 @@ __all__ = [
     "repair",
     "show",
     "split",
+    "stats",
     "verify",
 ]
 
@@ -123,6 +126,7 @@ _ELSEWHERE = {
     "Report": "integrity",
     "Size": "geometry",
     "Source": "sources",
+    "Stats": "statistics",
     "apply": "images",
     "buckets": "bucketing",
     "build": "ingest",
@@ -136,6 +140,7 @@ _ELSEWHERE = {
     "repair": "integrity",
     "show": "showing",
     "split": "splitting",
+    "stats": "statistics",
     "verify": "integrity",
 }
 

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_info(commands)
     _add_show(commands)
+    _add_stats(commands)
     _add_failures(commands)
     _add_explain(commands)
     _add_verify(commands)
@@ -109,6 +110,19 @@ def _add_show(commands: Any) -> None:
     command.add_argument(
         "--edge", type=int, default=128, help="a thumbnail's longest edge in pixels"
     )
+
+
+def _add_stats(commands: Any) -> None:
+    does = "tell what the pixels are like: mean and deviation of each channel, brightness"
+    command = _command(commands, "stats", does, _stats)
+    command.add_argument("cache")
+    command.add_argument("rows", nargs="?", default=":", help="a row or a slice, as ::100")
+    command.add_argument(
+        "--padding", action="store_true", help="count what was filled up with background, too"
+    )
+    command.add_argument("--workers", type=int, help="how many look at once (default: one a core)")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _add_failures(commands: Any) -> None:
@@ -429,6 +443,13 @@ def _show(given: argparse.Namespace) -> None:
     except ValueError as error:
         raise SettingError(f"--out {given.out}: {error}; end it in .png or .jpg") from error
     print(f"{min(len(part), 96)} of {len(part)} pictures in {given.out}")
+
+
+def _stats(given: argparse.Namespace) -> None:
+    told = mmcache.stats(
+        _part(given), padding=given.padding, workers=given.workers, progress=not given.quiet
+    )
+    _tell(told, given)
 
 
 def _part(given: argparse.Namespace) -> mmcache.Cache:
