@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mmcache.showing import show
     from mmcache.sources import Folder, Paths, Source
     from mmcache.splitting import split
+    from mmcache.statistics import Stats, stats
 
 __all__ = [
     "Batch",
@@ -86,6 +87,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceNotFoundError",
+    "Stats",
     "TooManyFailuresError",
     "TooManyFilesError",
     "UnknownKeyError",
@@ -104,6 +106,7 @@ __all__ = [
     "repair",
     "show",
     "split",
+    "stats",
     "verify",
 ]
 
@@ -125,6 +128,7 @@ _ELSEWHERE = {
     "Report": "integrity",
     "Size": "geometry",
     "Source": "sources",
+    "Stats": "statistics",
     "apply": "images",
     "browse": "browsing",
     "buckets": "bucketing",
@@ -139,6 +143,7 @@ _ELSEWHERE = {
     "repair": "integrity",
     "show": "showing",
     "split": "splitting",
+    "stats": "statistics",
     "verify": "integrity",
 }
 

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_show(commands)
     _add_browse(commands)
+    _add_stats(commands)
     _add_failures(commands)
     _add_explain(commands)
     _add_verify(commands)
@@ -121,6 +122,19 @@ def _add_browse(commands: Any) -> None:
     )
     command.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
     command.add_argument("--no-open", action="store_true", help="print the address, and no more")
+
+
+def _add_stats(commands: Any) -> None:
+    does = "tell what the pixels are like: mean and deviation of each channel, brightness"
+    command = _command(commands, "stats", does, _stats)
+    command.add_argument("cache")
+    command.add_argument("rows", nargs="?", default=":", help="a row or a slice, as ::100")
+    command.add_argument(
+        "--padding", action="store_true", help="count what was filled up with background, too"
+    )
+    command.add_argument("--workers", type=int, help="how many look at once (default: one a core)")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _add_failures(commands: Any) -> None:
@@ -449,6 +463,13 @@ def _browse(given: argparse.Namespace) -> None:
 
     cache = mmcache.open(given.cache)
     serve(cache, port=given.port, edge=given.edge, open_page=not given.no_open)
+
+
+def _stats(given: argparse.Namespace) -> None:
+    told = mmcache.stats(
+        _part(given), padding=given.padding, workers=given.workers, progress=not given.quiet
+    )
+    _tell(told, given)
 
 
 def _part(given: argparse.Namespace) -> mmcache.Cache:
