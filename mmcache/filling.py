@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mmcache.limits import Limits
     from mmcache.planning import Plan
     from mmcache.progress import Shown
+    from mmcache.records import Strings
     from mmcache.sources import Source
     from mmcache.stores.contract import Store
     from mmcache.stores.frame import Segment
@@ -319,9 +320,13 @@ class Filling:
 
     def _forget(self, rows: list[int]) -> None:
         """Have the headers of pictures read again that may not be what these said."""
-        planned = self.plan
-        names = planned.keys if planned.names is None else planned.names
-        forget_headers(self.source, planned.recipe.frame, [names.raw(row) for row in rows])
+        names = [self._names.raw(row) for row in rows]
+        forget_headers(self.source, self.plan.recipe.frame, names)
+
+    @property
+    def _names(self) -> Strings:
+        """What the source calls the pictures."""
+        return self.plan.keys if self.plan.names is None else self.plan.names
 
     # Where records lie ---------------------------------------------------------------------------
 
@@ -390,7 +395,6 @@ class Filling:
     def _pictures(self, stretch: _Stretch, rows: range, matches: Sequence[Matched]) -> Pictures:
         """Return what a worker is to know of some rows of a slab."""
         planned, columns = self.plan, self.plan.columns
-        names = planned.keys if planned.names is None else planned.names
         all_of = slice(rows.start, rows.stop)
         here = slice(rows.start - stretch.rows.start, rows.stop - stretch.rows.start)
         return Pictures(
@@ -398,7 +402,7 @@ class Filling:
             recipe=planned.recipe,
             file=stretch.file,
             start=rows.start,
-            keys=[bytes(name) for name in names[rows.start : rows.stop].views()],
+            keys=[bytes(name) for name in self._names[rows.start : rows.stop].views()],
             sizes=_pairs(columns["height"][all_of], columns["width"][all_of]),
             orientations=columns["orientation"][all_of].tolist(),
             stats=_pairs(columns["file_size"][all_of], columns["mtime_ns"][all_of]),
