@@ -167,7 +167,7 @@ def build(
         The filter, as Pillow has them.
     resampler : {"auto", "pillow", "cykooz"}
         Who resizes. ``cykooz`` is cykooz-resizer, of ``mmcache[fast]``, for bilinear, bicubic and
-        lanczos: four times as fast, and within a few of 255 of what Pillow makes. ``auto`` takes
+        lanczos: three times as fast, and within a few of 255 of what Pillow makes. ``auto`` takes
         it for a new cache where it is installed; a cache that is there, or begun, keeps what its
         recipe names.
     mode : {"RGB", "L", "RGBA", "I;16", "P"}

@@ -139,7 +139,7 @@ class Recipe:
     )
     resampler: Resampler = _setting(
         "pillow",
-        "who resizes: pillow; cykooz, which is four times as fast (bilinear, bicubic and lanczos,"
+        "who resizes: pillow; cykooz, which is three times as fast (bilinear, bicubic and lanczos,"
         " needs mmcache[fast]); auto: the fastest that is installed where a cache is begun",
     )
 
