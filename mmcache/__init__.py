@@ -50,10 +50,12 @@ if TYPE_CHECKING:
     from mmcache.loading import Loader
     from mmcache.planning import Plan
     from mmcache.recipe import Recipe
+    from mmcache.reporting import report
     from mmcache.showing import show
     from mmcache.sources import Folder, Paths, Source
     from mmcache.splitting import split
     from mmcache.statistics import Stats, stats
+    from mmcache.twins import Duplicates, duplicates
 
 __all__ = [
     "Batch",
@@ -65,6 +67,7 @@ __all__ = [
     "DamagedCacheError",
     "DestinationError",
     "DifferentCacheError",
+    "Duplicates",
     "Explanation",
     "Folder",
     "Loader",
@@ -99,11 +102,13 @@ __all__ = [
     "compare",
     "convert",
     "discard",
+    "duplicates",
     "explain",
     "export",
     "open",
     "plan",
     "repair",
+    "report",
     "show",
     "split",
     "stats",
@@ -118,6 +123,7 @@ _ELSEWHERE = {
     "Buckets": "bucketing",
     "Cache": "cache",
     "Comparison": "comparing",
+    "Duplicates": "twins",
     "Explanation": "explaining",
     "Folder": "sources",
     "Loader": "loading",
@@ -136,11 +142,13 @@ _ELSEWHERE = {
     "compare": "comparing",
     "convert": "copying",
     "discard": "ingest",
+    "duplicates": "twins",
     "explain": "explaining",
     "export": "copying",
     "open": "cache",
     "plan": "ingest",
     "repair": "integrity",
+    "report": "reporting",
     "show": "showing",
     "split": "splitting",
     "stats": "statistics",

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_browse(commands)
     _add_stats(commands)
+    _add_report(commands)
     _add_failures(commands)
     _add_explain(commands)
     _add_verify(commands)
@@ -134,6 +135,20 @@ def _add_stats(commands: Any) -> None:
     )
     command.add_argument("--workers", type=int, help="how many look at once (default: one a core)")
     command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _add_report(commands: Any) -> None:
+    does = "write a page about a cache: what is in it, and which pictures are worth a look"
+    command = _command(commands, "report", does, _report)
+    command.add_argument("cache")
+    command.add_argument("--out", default="report.html", help="the page (default: %(default)s)")
+    command.add_argument(
+        "--exist",
+        choices=("error", "overwrite"),
+        default="error",
+        help="what to do where a report is there already (default: %(default)s)",
+    )
     command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -386,6 +401,12 @@ def _info(given: argparse.Namespace) -> None:
 def _failures(given: argparse.Namespace) -> None:
     failures = mmcache.open(given.cache).failures
     print(json.dumps(failures.to_json(), indent=1) if given.json else failures.to_text())
+
+
+def _report(given: argparse.Namespace) -> None:
+    cache = mmcache.open(given.cache)
+    where = mmcache.report(cache, given.out, exist=given.exist, progress=not given.quiet)
+    print(f"{counted(len(cache), 'picture')} in {printable(os.fsencode(where))}")
 
 
 def _explain(given: argparse.Namespace) -> None:

@@ -7,30 +7,28 @@ changes a result.
 from __future__ import annotations
 
 import math
-from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mmcache.cache import Cache, open_cache
-from mmcache.errors import SelectionError
 from mmcache.facts import Facts, counted
 from mmcache.progress import Progress, progress_of
-from mmcache.workers import executor_of, results, worker_count
+from mmcache.sweeping import pictures_of, swept
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from mmcache.gathering import Located
     from mmcache.recipe import Recipe
 
-__all__ = ["Stats", "stats"]
+__all__ = ["Stats", "Tally", "measured", "stats"]
 
-_AT_ONCE = 64  # pictures that one thread looks at
 _CHANNELS = {
     "RGB": ("red", "green", "blue"),
     "RGBA": ("red", "green", "blue", "alpha"),
@@ -59,7 +57,8 @@ class Stats:
     brightness : float32 (n,)
         Of each picture, the mean of all its channels but alpha, from 0 to 1.
     contrast : float32 (n,)
-        Of each picture, the standard deviation of the same numbers, from 0 (flat) to 0.5.
+        Of each picture, how far its pixels are from its own mean colour: the root of the mean of
+        the variances of the same channels, from 0 (one colour, whichever) to 0.5.
     pictures, pixels : int
         How many were looked at.
     channels : tuple of str
@@ -76,6 +75,13 @@ class Stats:
     pictures: int
     pixels: int
     channels: tuple[str, ...]
+
+    @property
+    def code(self) -> str:
+        """The call that normalises by these figures, as one would write it."""
+        mean, std = (", ".join(f"{one:.4f}" for one in many) for many in (self.mean, self.std))
+        comma = "," if len(self.mean) == 1 else ""
+        return f"Normalize(mean=({mean}{comma}), std=({std}{comma}))"
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON; of single pictures there are none."""
@@ -154,91 +160,99 @@ def stats(
     ------
     SelectionError
         (a ``TypeError``) where there is no picture.
+    SettingError
+        (a ``ValueError``) where *workers* is no number of workers.
+    DamagedCacheError
+        (a ``ValueError``) where a row's place in the file makes no sense, or the file is cut.
     """
     seen = cache if isinstance(cache, Cache) else open_cache(cache)
-    if not len(seen):
-        raise SelectionError("there is no picture in this cache, of which nothing can be told")
-    recipe = seen.recipe
-    histogram = np.zeros((recipe.channels, recipe.brightest + 1), np.int64)
-    brightness = np.zeros(len(seen), np.float32)
-    contrast = np.zeros(len(seen), np.float32)
-    number = worker_count(workers)
-    tasks = (_Some(seen, start, padding) for start in range(0, len(seen), _AT_ONCE))
-    done = 0
-    with (
-        progress_of(progress, "pictures") as show,
-        executor_of("threads", number) as pool,
-        closing(results(pool, _counted, tasks, number)) as parts,
-    ):
-        for part in parts:
-            here = slice(part.start, part.start + len(part.brightness))
-            histogram += part.histogram
-            brightness[here], contrast[here] = part.brightness, part.contrast
-            done += len(part.brightness)
-            show.to(done, len(seen))
-    return _summed(histogram, brightness, contrast, recipe)
+    tally = Tally(seen.recipe, len(seen))
+    look = partial(measured, padding=padding)
+    with progress_of(progress, "pictures") as show:
+        for places, found in swept(seen, look, workers=workers, show=show):
+            tally.add(places, found)
+    return tally.stats()
 
 
-class _Some(NamedTuple):
-    """Some pictures of a cache, from *start* on."""
+class Measured(NamedTuple):
+    """What some records are: ``histogram`` of all of them, int64 (C, 256) or (C, 65536).
 
-    cache: Cache
-    start: int
-    padding: bool
+    ``pixels`` int64 (n,), and ``sums`` and ``squares`` of their numbers, uint64 (n, C), are of
+    each.
+    """
 
-
-class _Counts(NamedTuple):
-    start: int
     histogram: NDArray[np.int64]
-    brightness: list[float]
-    contrast: list[float]
+    pixels: NDArray[np.int64]
+    sums: NDArray[np.uint64]
+    squares: NDArray[np.uint64]
 
 
-def _counted(some: _Some) -> _Counts:
-    recipe = some.cache.recipe
-    colours = recipe.channels - (recipe.mode == "RGBA")
-    levels = np.arange(recipe.brightest + 1, dtype=np.float64)
-    whole = np.zeros((recipe.channels, recipe.brightest + 1), np.int64)
-    brightness, contrast = [], []
-    for picture in _pictures(some):
-        counts = _histogram(picture, recipe)
-        whole += counts
-        colour = counts[:colours].sum(axis=0)
-        # Sums of whole numbers below 2**53, which a float holds.
-        pixels = int(colour.sum())
-        mean = float(colour @ levels) / pixels
-        brightness.append(mean / recipe.brightest)
-        contrast.append(math.sqrt(float(colour @ (levels - mean) ** 2) / pixels) / recipe.brightest)
-    return _Counts(some.start, whole, brightness, contrast)
+def measured(located: Located, *, padding: bool = False) -> Measured:
+    """Return what these records are, of which there is one at least."""
+    pictures = list(pictures_of(located, padding=padding))
+    count = _count_16_bits if located.dtype == np.uint16 else _count_8_bits
+    pixels = np.array([picture.shape[0] * picture.shape[1] for picture in pictures], np.int64)
+    histogram, sums, squares = count(pictures)
+    return Measured(histogram, pixels, sums, squares)
 
 
-def _pictures(some: _Some) -> Iterator[NDArray[Any]]:
-    """Yield each record, or that part of it which is no padding."""
-    cache = some.cache
-    batch = cache.batch(range(some.start, min(some.start + _AT_ONCE, len(cache))), threads=1)
-    if some.padding:
-        yield from batch.images
-        return
-    for record, (top, left), (height, width) in zip(
-        batch.images, batch.origins.tolist(), batch.sizes.tolist(), strict=True
-    ):
-        yield record[top : top + height, left : left + width]
+_Counted = tuple["NDArray[np.int64]", "NDArray[np.uint64]", "NDArray[np.uint64]"]
+"""Of :class:`Measured`: ``histogram``, ``sums`` and ``squares``."""
 
 
-def _histogram(picture: NDArray[Any], recipe: Recipe) -> NDArray[np.int64]:
-    """Count the numbers of each channel: int64 (C, 256 or 65536)."""
-    if picture.dtype == np.uint8 and recipe.mode in ("RGB", "RGBA", "L"):
-        # Imported here so that importing this module does not load Pillow, which counts without
-        # Python's lock, and several times as fast as bincount.
-        from PIL import Image  # noqa: PLC0415
+def _count_8_bits(pictures: list[NDArray[Any]]) -> _Counted:
+    # Imported here so that importing this module does not load Pillow, which counts without
+    # Python's lock, and several times as fast as bincount.
+    from PIL import Image  # noqa: PLC0415
 
-        image = Image.fromarray(picture if recipe.channels > 1 else picture[..., 0])
-        return np.array(image.histogram(), np.int64).reshape(recipe.channels, -1)
-    levels = recipe.brightest + 1
-    return np.stack([
-        np.bincount(picture[..., channel].reshape(-1), minlength=levels)
-        for channel in range(recipe.channels)
-    ])  # fmt: skip
+    listed = [
+        Image.fromarray(one if one.shape[2] > 1 else one[..., 0]).histogram() for one in pictures
+    ]
+    counts = np.array(listed, np.uint64).reshape(len(listed), -1, 256)
+    levels = np.arange(256, dtype=np.uint64)
+    total: NDArray[np.int64] = counts.sum(axis=0).astype(np.int64)
+    return total, counts @ levels, counts @ levels**2
+
+
+def _count_16_bits(pictures: list[NDArray[Any]]) -> _Counted:
+    """Count where there is one channel: the only recipes of 16 bits are grey."""
+    total = np.zeros(1 << 16, np.int64)
+    moments = np.empty((2, len(pictures), 1), np.uint64)
+    for place, picture in enumerate(pictures):
+        total += np.bincount(picture.reshape(-1), minlength=1 << 16)
+        numbers = picture.reshape(-1).astype(np.uint64)
+        # A record has less than 2**32 pixels: nothing overflows.
+        moments[:, place, 0] = numbers.sum(), numbers @ numbers
+    return total[None], moments[0], moments[1]
+
+
+class Tally:
+    """Adds up what parts of *pictures* pictures are."""
+
+    def __init__(self, recipe: Recipe, pictures: int) -> None:
+        self._recipe = recipe
+        self._colours = slice(0, recipe.channels - (recipe.mode == "RGBA"))
+        self._histogram = np.zeros((recipe.channels, recipe.brightest + 1), np.int64)
+        self._brightness = np.empty(pictures, np.float32)
+        self._contrast = np.empty(pictures, np.float32)
+
+    def add(self, places: NDArray[np.int64], found: Measured) -> None:
+        """Add what was found of the pictures at *places*."""
+        self._histogram += found.histogram
+        pixels, white = found.pixels[:, None], self._recipe.brightest
+        sums, squares = found.sums[:, self._colours], found.squares[:, self._colours]
+        means = sums / pixels
+        variances = np.maximum(0, squares / pixels - means**2)
+        # One colour has none, whatever rounding says. (Integers wrap round; equal stays equal.)
+        variances[squares * pixels.astype(np.uint64) == sums**2] = 0
+        self._brightness[places] = means.mean(axis=1) / white
+        self._contrast[places] = np.sqrt(variances.mean(axis=1)) / white
+
+    def stats(self) -> Stats:
+        """Return the figures."""
+        for array in (self._histogram, self._brightness, self._contrast):
+            array.flags.writeable = False
+        return _summed(self._histogram, self._brightness, self._contrast, self._recipe)
 
 
 def _summed(

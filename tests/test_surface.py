@@ -120,7 +120,7 @@ def test_every_word_of_a_signature_stands_in_its_docstring():
     for function in (
         mmcache.build, mmcache.plan, mmcache.apply, mmcache.show, mmcache.explain, mmcache.verify,
         mmcache.compare, mmcache.convert, mmcache.export, mmcache.discard, mmcache.buckets,
-        mmcache.split, mmcache.browse,
+        mmcache.split, mmcache.browse, mmcache.stats, mmcache.duplicates, mmcache.report,
     ):  # fmt: skip
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (function.__name__, parameter)
