@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcache.errors import RowError, SelectionError, ShapesDifferError
+from mmcache.facts import Facts, counted, human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,7 +77,7 @@ def _not_an_index(index: Any) -> str:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Batch:
     """Some pictures of a cache, gathered; ``np.asarray(batch)`` is its images.
 
@@ -101,6 +102,8 @@ class Batch:
         Top, left, height and width of what a crop took of each record.
     flipped : bool (n,) or None
         Which pictures are mirrored, right for left.
+    classes : sequence of str
+        The names of the labels.
     """
 
     images: NDArray[Any] | list[NDArray[Any]]
@@ -112,6 +115,7 @@ class Batch:
     mask: NDArray[np.bool_] | None = None
     windows: NDArray[np.int64] | None = None
     flipped: NDArray[np.bool_] | None = None
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,3 +132,33 @@ class Batch:
                 ' batch.images, a list, or cache.batch(rows, pad="batch")'
             )
         return np.array(self.images, dtype, copy=copy)
+
+    def _facts(self) -> Facts:
+        nbytes = sum(picture.nbytes for picture in self.images)
+        rows = [("images", self._images()), ("bytes", human_bytes(nbytes))]
+        if self.labels is not None:
+            rows.append(("labels", counted(len(np.unique(self.labels)), "different one")))
+        told = {"mask": self.mask, "windows": self.windows, "flipped": self.flipped}
+        if there := [name for name, array in told.items() if array is not None]:
+            rows.append(("beside", ", ".join(there)))
+        title = f"Batch of {counted(len(self), 'picture')}"
+        return Facts(title, rows, brief=[value for _, value in rows[:2]])
+
+    def _images(self) -> str:
+        """Return of what shape and dtype the images are."""
+        if not isinstance(self.images, list):
+            return f"{self.images.dtype} {' x '.join(map(str, self.images.shape))}"
+        shapes = {picture.shape for picture in self.images}
+        return f"a list of arrays of {counted(len(shapes), 'shape')}"
+
+    def __repr__(self) -> str:
+        return self._facts().to_text()
+
+    def _repr_html_(self) -> str:
+        # Drawing needs Pillow, which slicing does not.
+        from mmcache.sheet import OVERVIEW, captions_of, evenly, overview  # noqa: PLC0415
+
+        few = evenly(len(self), OVERVIEW)
+        labels = None if self.labels is None else self.labels[few]
+        captions = captions_of(self.keys.take(few), labels, self.classes)
+        return self._facts().to_html(overview((self.images[one] for one in few), captions))

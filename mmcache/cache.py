@@ -504,6 +504,7 @@ class Cache:
             mask=gathered.mask,
             windows=gathered.windows,
             flipped=gathered.flipped,
+            classes=self.classes,
         )
 
     def located(self, places: NDArray[np.int64]) -> Located:
@@ -633,23 +634,31 @@ class Cache:
 
     def facts(self) -> Facts:
         """Return the figures that the repr and ``mmcache info`` show."""
-        shapes = self.shapes
         rows = [
             ("pixels", human_bytes(self.nbytes)),
             ("recipe", str(self.recipe)),
             ("format", self._files.frame.store),
             ("path", printable(os.fsencode(self.path))),
         ]
+        brief = [rows[0][1], rows[1][1]]
         if len(self):
-            sample = shapes[:: max(1, len(shapes) // 10_000)]
-            rows.insert(1, ("shapes", _shown_shapes(sample)))
-        title = counted(len(self), "picture")
-        if self.classes:
-            title += f" in {counted(len(self.classes), 'class', 'classes')}"
+            shapes = _shown_shapes(self.shapes[:: max(1, len(self) // 10_000)])
+            rows.insert(1, ("shapes", shapes))
+            brief.insert(1, shapes)
         if failed := len(self.failures):
             rows.append(("failures", f"{failed:,}, named in cache.failures"))
+            brief.append(counted(failed, "failure"))
         rows += self._memory().rows()
-        return Facts(title=f"Cache of {title}", rows=rows)
+        return Facts(title=f"Cache of {self._counted()}", rows=rows, brief=brief)
+
+    def _counted(self) -> str:
+        """Return how many pictures these are, and of how many classes."""
+        pictures, classes = counted(len(self), "picture"), len(self.classes)
+        if not classes:
+            return pictures
+        there = classes if self.is_whole else _classes_of(self.labels, classes)
+        of = "" if there == classes else f"{there:,} of "
+        return f"{pictures} in {of}{counted(classes, 'class', 'classes')}"
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``mmcache info --json`` prints."""
@@ -682,12 +691,19 @@ class Cache:
 
     def _repr_html_(self) -> str:
         # Drawing needs Pillow, which opening and slicing do not.
-        from mmcache.sheet import as_html, contact_sheet  # noqa: PLC0415
+        from mmcache.sheet import OVERVIEW, captions_of, evenly, overview  # noqa: PLC0415
 
-        few = self[:24]
-        captions = [printable(key) for key in few.keys]
-        drawn = as_html(contact_sheet(few, captions, columns=8, edge=96)) if len(few) else ""
-        return self.facts().to_html() + drawn
+        few = self[evenly(len(self), OVERVIEW)]
+        captions = captions_of(few.keys, few.labels, self.classes)
+        return self.facts().to_html(overview(few, captions, masks=self.recipe.mode == "P"))
+
+
+def _classes_of(labels: NDArray[np.int64] | None, classes: int) -> int:
+    """Count the classes that are among *labels*."""
+    there = np.zeros(classes, bool)
+    if labels is not None:
+        there[labels[(labels >= 0) & (labels < classes)]] = True
+    return int(there.sum())
 
 
 def _shown_shapes(shapes: NDArray[np.int64]) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -18,8 +19,10 @@ from mmcache.facts import counted
 from mmcache.limits import MAX_PIXELS
 from mmcache.recipe import CHOICES, Recipe
 from mmcache.records import printable
+from mmcache.showing import SORTS
 from mmcache.stopping import Stopping
 from mmcache.stores.publishing import unfinished_at
+from mmcache.terminals import way_to_draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,6 +114,13 @@ def _add_show(commands: Any) -> None:
     command.add_argument("--columns", type=int, default=8, help="thumbnails in a row")
     command.add_argument(
         "--edge", type=int, default=128, help="a thumbnail's longest edge in pixels"
+    )
+    command.add_argument("--most", type=int, default=96, help="how many are drawn at most")
+    command.add_argument("--sort", choices=SORTS, help="by what pictures are sorted")
+    command.add_argument("--reverse", action="store_true", help="sort the other way round")
+    command.add_argument("--by", choices=["label"], help="what pictures are grouped by")
+    command.add_argument(
+        "--quiet", action="store_true", help="draw nothing in the terminal, and show no progress"
     )
 
 
@@ -468,14 +478,18 @@ def _discard(given: argparse.Namespace) -> None:
 
 def _show(given: argparse.Namespace) -> None:
     part = _part(given)
-    if given.columns < 1 or given.edge < 1:
-        raise SettingError("--columns and --edge are at least 1")
-    sheet = mmcache.show(part, columns=given.columns, edge=given.edge)
+    named = ("columns", "edge", "most", "sort", "reverse", "by")
+    settings = {name: getattr(given, name) for name in named}
+    sheet = mmcache.show(part, progress=not given.quiet, **settings)
     try:
         sheet.save(given.out)
     except ValueError as error:
         raise SettingError(f"--out {given.out}: {error}; end it in .png or .jpg") from error
-    print(f"{min(len(part), 96)} of {len(part)} pictures in {given.out}")
+    if sys.stdout.isatty() and not given.quiet:
+        size = shutil.get_terminal_size()
+        if way := way_to_draw(os.environ, sys.stdout.encoding):
+            print(sheet.for_terminal(way, size.columns, size.lines), end="")
+    print(f"{sheet.pictures} of {len(part)} pictures in {given.out}")
 
 
 def _browse(given: argparse.Namespace) -> None:

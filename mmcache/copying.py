@@ -24,11 +24,11 @@ from mmcache.layout import CHUNK, laid_out, lengths_within, lie_apart
 from mmcache.progress import Progress, progress_of
 from mmcache.records import OFFSET, Failures, key_order, printable
 from mmcache.room import check_room, room_for
-from mmcache.sheet import as_image
 from mmcache.stores import ENDINGS, store_for
 from mmcache.stores.frame import Segment, file_of
 from mmcache.stores.payload import copied, opened, write_at
 from mmcache.stores.publishing import Work, destination_of, refuse_foreign
+from mmcache.thumbnails import as_image
 from mmcache.workers import results, worker_count
 
 if TYPE_CHECKING:

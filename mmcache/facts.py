@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
-__all__ = ["Facts", "counted", "human_bytes"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["MOST_LINES", "Facts", "counted", "html_table", "human_bytes"]
 
 _BAR = 40  # characters of the longest bar
-_MOST_LINES = 10
+MOST_LINES = 10
+"""How many things are named one by one."""
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -45,16 +50,22 @@ class Facts:
     bars : dict
         Of titles to counts by label; one of no labels is left out.
     lines : list of str
-        What is worth naming one by one; the first ten are shown.
+        What is worth naming one by one, or as many of the first as are shown: ten.
+    count : int, optional
+        How many lines there are in all, where ``lines`` has the first of them.
     more : str
         Where the rest of the lines is to be found.
+    brief : list of str
+        What one line tells in a notebook; the rows are then to be unfolded.
     """
 
     title: str
     rows: list[tuple[str, str]] = field(default_factory=list)
     bars: dict[str, dict[str, int]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    count: int | None = None
     more: str = ""
+    brief: list[str] = field(default_factory=list)
 
     def to_text(self) -> str:
         """Return plain text, a line a fact."""
@@ -65,29 +76,38 @@ class Facts:
                 text += [f"  {title}", *_text_bars(counts)]
         return "\n".join([*text, *(f"  {line}" for line in self._named())])
 
-    def to_html(self) -> str:
-        """Return HTML that reads in light and dark themes, everything escaped."""
-        rows = "".join(
-            f'<tr><th style="text-align:left">{escape(label)}</th>'
-            f'<td style="text-align:left">{escape(value)}</td></tr>'
-            for label, value in self.rows
-        )
+    def to_html(self, below: str = "") -> str:
+        """Return HTML that reads in light and dark themes, everything escaped.
+
+        *below* is HTML that stands below the first line.
+        """
+        first = " · ".join([f"<b>{escape(self.title)}</b>", *map(escape, self.brief)])
+        table = html_table((), self.rows) if self.rows else ""
+        if self.brief and table:
+            table = f"<details><summary>more</summary>{table}</details>"
         bars = "".join(
             f"<div>{escape(title)}</div><table>{_html_bars(counts)}</table>"
             for title, counts in self.bars.items()
             if counts
         )
         named = "".join(f"<li>{escape(line)}</li>" for line in self._named())
-        return (
-            f"<div><b>{escape(self.title)}</b><table>{rows}</table>{bars}"
-            f"{f'<ul>{named}</ul>' if named else ''}</div>"
-        )
+        listed = f"<ul>{named}</ul>" if named else ""
+        shown = f"<div>{below}</div>" if below else ""
+        return f"<div><div>{first}</div>{shown}{table}{bars}{listed}</div>"
 
     def _named(self) -> list[str]:
-        rest = len(self.lines) - _MOST_LINES
-        return self.lines[:_MOST_LINES] + (
-            [f"... and {rest:,} more{self.more}"] if rest > 0 else []
-        )
+        rest = (self.count or len(self.lines)) - MOST_LINES
+        return self.lines[:MOST_LINES] + ([f"... and {rest:,} more{self.more}"] if rest > 0 else [])
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table, everything escaped; the first of each row is its name."""
+    top = "".join(f'<th style="text-align:left">{escape(one)}</th>' for one in head)
+    lines = [f"<tr>{top}</tr>"] if head else []
+    for first, *rest in rows:
+        cells = "".join(f'<td style="text-align:left">{escape(one)}</td>' for one in rest)
+        lines.append(f'<tr><th style="text-align:left">{escape(first)}</th>{cells}</tr>')
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _text_bars(counts: dict[str, int]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from mmcache.errors import DamagedCacheError, SourceError
+from mmcache.facts import Facts, counted, html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,6 +83,7 @@ and white; numbers outside the range were brought to its ends; its colour profil
 _SPAN = 1 << 16  # names whose places are looked up at once
 _OFFSETS_DAMAGED = "the index is damaged: its offsets of names do not divide them"
 
+_SHOWN = 20  # failures that show themselves
 STAGES = ("list", "header", "decode", "write")
 """Where a picture can fail; stored by position."""
 
@@ -398,7 +400,8 @@ class Failures(Sequence[Failure]):
     def to_text(self, most: int | None = None) -> str:
         """Return a line a failure, of at most *most* of them."""
         lines = [
-            f"{printable(f.key)}: {printable(f.reason)} ({f.stage}{_size_shown(f.file_size)})"
+            f"{printable(f.key)}: {printable(f.reason)}"
+            f" ({', '.join(filter(None, [f.stage, _size_shown(f.file_size)]))})"
             for f in self[:most]
         ]
         if len(self) > len(lines):
@@ -406,8 +409,23 @@ class Failures(Sequence[Failure]):
         return "\n".join(lines) or "no failures"
 
     def __repr__(self) -> str:
-        return self.to_text(20)
+        return self.to_text(_SHOWN)
+
+    def _repr_html_(self) -> str:
+        counts = np.bincount(self.stages, minlength=len(STAGES))[: len(STAGES)].tolist()
+        rows = [
+            (printable(f.key), f.stage, printable(f.reason), _size_shown(f.file_size))
+            for f in self[:_SHOWN]
+        ]
+        if len(self) > _SHOWN:
+            rows.append((f"… {len(self) - _SHOWN:,} more", "", "", ""))
+        return Facts(
+            counted(len(self), "failure"),
+            brief=[
+                f"{count:,} {stage}" for stage, count in zip(STAGES, counts, strict=True) if count
+            ],
+        ).to_html(html_table(("key", "stage", "reason", "file"), rows) if rows else "")
 
 
 def _size_shown(size: int | None) -> str:
-    return "" if size is None else f", {size:,} bytes"
+    return "" if size is None else f"{size:,} bytes"

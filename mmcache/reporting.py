@@ -14,14 +14,14 @@ from mmcache.cache import Cache, open_cache
 from mmcache.charts import bars, curves, histogram
 from mmcache.errors import DamagedCacheError, DestinationError, SettingError
 from mmcache.facts import counted, human_bytes
-from mmcache.geometry import Size, scaled_size
+from mmcache.geometry import Size
 from mmcache.progress import Progress, progress_of
 from mmcache.records import STAGES, printable
 from mmcache.statistics import Stats, Tally, measured
 from mmcache.stores.payload import synced, written
 from mmcache.stores.publishing import Work, destination_of
 from mmcache.sweeping import swept
-from mmcache.thumbnails import for_eyes
+from mmcache.thumbnails import thumbnail
 from mmcache.twins import Duplicates, grouped, hashed
 
 if TYPE_CHECKING:
@@ -400,9 +400,7 @@ def _sheet(
 
 def _thumbnail(cache: Cache, row: int, edge: int) -> str:
     """Return a record, at most *edge* pixels long, as a JPEG within a URL."""
-    image = for_eyes(cache[row], masks=cache.recipe.mode == "P")
-    size = scaled_size(Size(image.height, image.width), Size(edge, edge), "contain")
-    small = image.resize((size.width, size.height), reducing_gap=2.0)
+    small = thumbnail(cache[row], edge, masks=cache.recipe.mode == "P")
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()

@@ -14,14 +14,13 @@ import numpy as np
 from PIL import Image
 
 from mmcache.geometry import Size, scaled_size
-from mmcache.sheet import as_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Sprite", "encoded", "for_eyes", "sprite"]
+__all__ = ["Sprite", "as_image", "encoded", "for_eyes", "sprite", "thumbnail"]
 
 _ALIGNED = 16  # pixels of a JPEG that are coded together, so that no thumbnail bleeds into another
 _PAPER = (238, 238, 238)
@@ -29,6 +28,12 @@ _CHECKS = (232, 252)  # greys of what lies under a transparent picture
 _CHECK = 8  # pixels
 _LARGEST = 4096  # pixels: the longest edge of one picture that is shown
 _LOSSLESS = 1 << 20  # pixels of a picture up to which it is shown as PNG
+
+
+def as_image(pixels: NDArray[Any]) -> Image.Image:
+    """Return a record as a picture of Pillow's."""
+    plain = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    return Image.fromarray(plain)
 
 
 class Sprite(NamedTuple):
@@ -65,13 +70,14 @@ def sprite(pictures: Sequence[NDArray[Any]], edge: int, *, masks: bool = False) 
     boxes = []
     for number, pixels in enumerate(pictures):
         top, left = (part * cell for part in divmod(number, columns))
-        thumbnail = _thumbnail(pixels, edge, masks=masks)
-        paper.paste(thumbnail, (left, top))
-        boxes.append((left, top, *thumbnail.size))
+        drawn = thumbnail(pixels, edge, masks=masks)
+        paper.paste(drawn, (left, top))
+        boxes.append((left, top, *drawn.size))
     return Sprite(_encoded(paper, "JPEG", quality=82), boxes)
 
 
-def _thumbnail(pixels: NDArray[Any], edge: int, *, masks: bool) -> Image.Image:
+def thumbnail(pixels: NDArray[Any], edge: int, *, masks: bool = False) -> Image.Image:
+    """Return a record as an opaque picture, at most *edge* pixels long; none is enlarged."""
     height, width, _ = pixels.shape
     size = scaled_size(Size(height, width), Size(edge, edge), "contain")
     # Of large records most pixels are never touched: of each edge, four that make one are enough.

@@ -9,12 +9,12 @@ import numpy as np
 
 from mmcache.cache import Cache, open_cache
 from mmcache.errors import SettingError
-from mmcache.facts import Facts, counted
+from mmcache.facts import MOST_LINES, Facts, counted
 from mmcache.likeness import difference_hashes, near_duplicates
 from mmcache.progress import Progress, progress_of
 from mmcache.records import printable
 from mmcache.settings import whole_number
-from mmcache.sheet import as_html, contact_sheet
+from mmcache.sheet import captions_of, overview
 from mmcache.sweeping import pictures_of, swept
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Duplicates", "duplicates", "grouped", "hashed"]
 
 _FARTHEST = 16  # bits: what differs in more is no more alike than any two pictures
-_GROUPS_NAMED, _NAMED = 10, 3
+_NAMED = 3
 _GROUPS_DRAWN, _DRAWN = 6, 8
 
 
@@ -87,16 +87,15 @@ class Duplicates:
             f"Near duplicates: {what} {counted(len(self), 'group')}",
             [("distance", f"{self.distance} of 64 bits"), ("extra", f"{len(self.extra):,}")],
             lines=list(self._lines()),
+            count=len(self),
             more=" in groups",
         )
 
     def _lines(self) -> Iterator[str]:
         keys = self.cache.keys
-        # Of those that are shown no more than these are looked at; the rest is counted.
-        for group in self.groups[: _GROUPS_NAMED + 1]:
+        for group in self.groups[:MOST_LINES]:
             names = ", ".join(printable(keys.raw(row)) for row in group[:_NAMED].tolist())
             yield names + (f", and {len(group) - _NAMED:,} more" if len(group) > _NAMED else "")
-        yield from ("" for _ in self.groups[_GROUPS_NAMED + 1 :])
 
     def __repr__(self) -> str:
         return self._facts().to_text()
@@ -107,8 +106,7 @@ class Duplicates:
 
     def _drawn(self, group: NDArray[np.int64]) -> str:
         few = self.cache[group[:_DRAWN]]
-        captions = [printable(key).rpartition("/")[2] for key in few.keys]
-        return f"<div>{as_html(contact_sheet(few, captions, columns=_DRAWN, edge=96))}</div>"
+        return f"<div>{overview(few, captions_of(few.keys), masks=few.recipe.mode == 'P')}</div>"
 
 
 def duplicates(

@@ -271,7 +271,7 @@ def test_a_plan_shows_itself_as_text_and_as_escaped_html(tmp_path):
     (folder / "new\nline.jpg").touch()
     planned = mmcache.plan(folder)
     text, html = repr(planned), planned._repr_html_()
-    assert text.startswith("4 pictures in 3 classes")
+    assert text.startswith("Plan of 4 pictures in 3 classes")
     assert r"new\nline.jpg" in text
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&amp;.jpg" in html

@@ -1,4 +1,4 @@
-"""Contact sheets and what a notebook shows: true aspects, captions, nothing unescaped."""
+"""Contact sheets, and what a notebook shows: true aspects, captions, nothing unescaped."""
 
 import base64
 import html.parser
@@ -8,12 +8,15 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 import mmcache
 from mmcache.geometry import Size
-from mmcache.sheet import as_html, as_image, contact_sheet
+from mmcache.lettering import font_for
+from mmcache.records import Failures
+from mmcache.sheet import as_html, captions_of, contact_sheet, evenly
 from mmcache.testing import paint
+from mmcache.thumbnails import as_image, for_eyes
 
 PAPER = 255
 
@@ -83,9 +86,8 @@ def test_as_many_captions_as_pictures():
         contact_sheet([], ["one"])
 
 
-def test_an_empty_sheet_is_a_picture_too(uniform):
+def test_an_empty_sheet_is_a_picture_too():
     assert min(contact_sheet([], []).size) > 0
-    assert min(mmcache.show(uniform[:0]).size) > 0
 
 
 @pytest.mark.parametrize(
@@ -106,11 +108,21 @@ def test_sixteen_bits_are_shown_as_eight():
     assert (200, 200, 200) in set(map(tuple, sheet.reshape(-1, 3).tolist()))
 
 
-def test_what_is_transparent_shows_the_paper():
+def test_what_is_transparent_lies_over_checks():
     clear = solid(40, 40, (200, 0, 0, 0))
     opaque = solid(40, 40, (200, 0, 0, 255))
-    assert (np.asarray(contact_sheet([clear], [""])) == PAPER).all()
+    drawn = np.asarray(contact_sheet([clear], [""], columns=1, edge=40))[8:48, 8:48]
+    greys = np.unique(drawn)
+    assert len(greys) == 2
+    assert (drawn == drawn[..., :1]).all()
     assert extent(contact_sheet([opaque], [""]), (200, 0, 0)) == (40, 40)
+
+
+def test_the_numbers_of_a_mask_are_colours():
+    numbers = np.repeat(np.arange(4, dtype=np.uint8), 10).reshape(40, 1, 1).repeat(40, axis=1)
+    drawn = np.asarray(contact_sheet([numbers], [""], columns=1, edge=40, masks=True))[8:48, 8:48]
+    assert np.array_equal(drawn, np.asarray(for_eyes(numbers, masks=True)))
+    assert len({tuple(row[0]) for row in drawn.tolist()}) == 4
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
@@ -118,37 +130,55 @@ def test_grey_and_transparent_caches_are_shown(painted, tmp_path, mode):
     cache = mmcache.build(
         painted / "waves", tmp_path / "waves.mmc", size=32, mode=mode, progress=False
     )
-    sheet = mmcache.show(cache)
-    assert sheet.mode == "RGB"
-    assert np.asarray(sheet).std() > 10
-    assert "data:image/jpeg" in cache._repr_html_()
+    assert np.asarray(image_of(cache._repr_html_())).std() > 10
 
 
-def test_show_draws_the_pictures_of_the_cache(uniform):
-    sheet = np.asarray(mmcache.show(uniform[4:5], edge=48)).astype(int)
-    picture = uniform[4]
-    top, left = 8, 8
-    assert np.array_equal(sheet[top : top + 48, left : left + 48], picture)
+def test_a_clear_sheet_reads_on_light_and_on_dark():
+    sheet = contact_sheet([solid(40, 60, (200, 0, 0))], ["name"], edge=60, clear=True)
+    assert sheet.mode == "RGBA"
+    alpha = np.asarray(sheet)[..., 3]
+    assert alpha[8 + 10 : 8 + 50, 8 : 8 + 60].min() == 255  # the picture is opaque
+    assert (alpha == 0).mean() > 0.3  # and the paper is what lies behind
+    (ink,) = {tuple(one) for one in np.asarray(sheet)[alpha == 255].tolist() if one[0] != 200}
+    for paper in (0, 255):
+        assert contrast(ink[:3], (paper,) * 3) > 4.5
 
 
-def test_show_names_the_class_on_a_second_line(uniform, painted, tmp_path):
-    alone = mmcache.build(painted / "waves", tmp_path / "w.mmc", size=48, progress=False)
-    labelled, bare = mmcache.show(uniform[:4]), mmcache.show(alone[:4])
-    assert labelled.height > bare.height
-    assert labelled.width == bare.width
+def contrast(one, other):
+    """Return the contrast ratio of two colours, as WCAG 2 has it."""
+
+    def light(colour):
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+            for part in (value / 255 for value in colour)
+        ]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    dark, bright = sorted([light(one), light(other)])
+    return (bright + 0.05) / (dark + 0.05)
 
 
-def test_show_of_many_takes_evenly_chosen_ones(uniform):
-    many = uniform[np.zeros(1000, int)]
-    assert mmcache.show(many, most=10).size == mmcache.show(uniform[:10]).size
-    assert mmcache.show(many).size == mmcache.show(many[:91]).size
+def image_of(page):
+    """Return the one picture that a page of HTML has within it."""
+    (data,) = re.findall(r'src="data:image/\w+;base64,([^"]+)"', page)
+    return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
 def test_the_html_is_one_image_that_reads_back():
-    sheet = contact_sheet([solid(40, 40, (200, 0, 0))], ["a"])
-    (data,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', as_html(sheet))
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+    for clear, form in ((True, "WEBP"), (False, "JPEG")):
+        sheet = contact_sheet([solid(40, 40, (200, 0, 0))], ["a"], clear=clear)
+        image = image_of(as_html(sheet))
+        assert image.format == form
+        assert image.mode == sheet.mode
         assert image.size == sheet.size
+
+
+def test_without_webp_the_html_is_a_jpeg_on_white(monkeypatch):
+    monkeypatch.setattr(features, "check", lambda _: False)
+    sheet = contact_sheet([solid(40, 40, (200, 0, 0))], ["a"], clear=True)
+    image = image_of(as_html(sheet))
+    assert image.format == "JPEG"
+    assert min(image.getpixel((0, 0))) > 250
 
 
 class Tags(html.parser.HTMLParser):
@@ -156,10 +186,11 @@ class Tags(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.tags, self.text = set(), ""
+        self.tags, self.text, self.alt = set(), "", ""
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
+        self.alt += dict(attrs).get("alt", "")
         assert not any(name.startswith("on") for name, _ in attrs)
 
     def handle_data(self, data):
@@ -184,8 +215,10 @@ def test_the_html_of_a_cache_escapes_every_name(hostile):
     page = hostile._repr_html_()
     seen = Tags()
     seen.feed(page)
-    assert seen.tags == {"div", "b", "table", "tr", "th", "td", "img"}
+    shown = {"div", "b", "table", "tr", "th", "td", "img", "details", "summary"}
+    assert seen.tags == shown
     assert "<u>&.mmc" in seen.text
+    assert r"<b>&0\n.jpg, <script>" in seen.alt
     assert "4 pictures in 2 classes" in seen.text
 
 
@@ -216,6 +249,91 @@ def test_the_html_of_a_cache_is_small_whatever_it_holds(tmp_path):
     cache = mmcache.build(folder, tmp_path / "noise.mmc", progress=False)
     assert len(cache._repr_html_()) < 200_000
     assert len(repr(cache)) < 1000
+
+
+def test_a_cache_shows_some_of_all_its_pictures_in_order(uniform, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(mmcache.sheet, "overview", lambda _, names, **__: drawn.append(names) or "")
+    many = uniform[np.arange(5000) % len(uniform)]
+    many._repr_html_()
+    (names,) = drawn
+    rows = [4999 * place // 23 % len(uniform) for place in range(24)]
+    assert names == captions_of(uniform.keys.take(rows), uniform.labels[rows], uniform.classes)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 24, 25, 1000])
+@pytest.mark.parametrize("most", [1, 2, 24])
+def test_evenly_chosen_positions(count, most):
+    places = evenly(count, most).tolist()
+    assert len(places) == min(count, most)
+    assert places == sorted(set(places))
+    if len(places) > 1:
+        steps = np.diff(places)
+        assert (places[0], places[-1]) == (0, count - 1)
+        assert steps.max() - steps.min() <= 1
+
+
+def test_a_selection_tells_how_many_classes_it_has(uniform):
+    one = uniform[uniform.labels == 1]
+    assert repr(one).startswith(f"Cache of {len(one)} pictures in 1 of 3 classes\n")
+    assert "in 1 of 3 classes</b>" in one._repr_html_()
+    assert repr(uniform[::-1]).startswith("Cache of 24 pictures in 3 classes\n")
+
+
+def test_one_line_of_facts_comes_first(ragged):
+    first = ragged._repr_html_().split("</div>")[0]
+    for fact in ("24 pictures in 3 classes", "kB", "heights", str(ragged.recipe)):
+        assert fact in first, fact
+    assert str(ragged.path) not in first
+
+
+def test_a_batch_shows_itself(uniform, ragged):
+    batch = uniform.batch(range(5), flip=True)
+    assert repr(batch).splitlines()[0] == "Batch of 5 pictures"
+    assert "uint8 5 x 48 x 48 x 3" in batch._repr_html_()
+    assert "flipped" in repr(batch)
+    listed = ragged.batch([0, 1, 2])
+    assert "list of arrays" in repr(listed)
+    for one in (batch, listed, ragged.batch([0, 1, 2], pad="batch")):
+        assert np.asarray(image_of(one._repr_html_())).std() > 10
+    assert "img" not in uniform.batch([])._repr_html_()
+
+
+def test_a_batch_is_captioned_with_its_own_labels(uniform):
+    seen = Tags()
+    seen.feed(uniform.batch([17, 2])._repr_html_())
+    wanted = captions_of(uniform.keys.take([17, 2]), uniform.labels[[17, 2]], uniform.classes)
+    assert seen.alt.split("; ") == [caption.replace("\n", ", ") for caption in wanted]
+
+
+def test_failures_show_themselves_as_a_table():
+    failures = Failures.of(
+        [(b"<b>/%03d.jpg" % number, "decode", "<i>cut", 7) for number in range(30)]
+        + [(b"x", "header", "none", None)]
+    )
+    seen = Tags()
+    page = failures._repr_html_()
+    seen.feed(page)
+    assert seen.tags == {"div", "b", "table", "tr", "th", "td"}
+    assert "31 failures · 1 header · 30 decode" in seen.text
+    assert "<b>/019.jpg" in seen.text
+    assert "<b>/020.jpg" not in seen.text
+    assert "11 more" in seen.text
+    assert "7 bytes" in seen.text
+    assert "0 failures" in Failures.of([])._repr_html_()
+
+
+def test_letters_of_other_scripts_are_drawn_where_a_font_has_them():
+    latin, cyrillic = font_for(["abc"], 11), font_for(["БДЖЛ", "abc"], 11)
+    if cyrillic.getname() == latin.getname():
+        pytest.skip("no font with Cyrillic letters is installed")
+    box = bytes(cyrillic.getmask("\U0010ffff"))
+    assert all(bytes(cyrillic.getmask(letter)) != box for letter in "БДЖЛabc")
+
+
+def test_letters_that_no_font_has_do_no_harm():
+    assert font_for(["\U0010fffe \ue000"], 11) is not None
+    contact_sheet([solid(9, 9, (9, 9, 9))], ["\U0010fffe"])
 
 
 def test_an_empty_selection_shows_itself(uniform):
