@@ -497,7 +497,7 @@ dt,.more,.note,figcaption{color:var(--pale);font-size:12.5px}
 a{color:var(--bar);text-decoration:none}a:hover{text-decoration:underline}
 dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse}th{font-weight:500;text-align:left}
-.figures td,.figures th{padding:2px 22px 2px 0}
+.figures td,.figures th{padding:2px 0 2px 22px}.figures th:first-child{padding-left:0}
 .figures td{text-align:right;font-variant-numeric:tabular-nums}
 .figures thead th{color:var(--pale);font-size:12.5px;text-align:right}
 .counts{width:100%;max-width:640px;margin:4px 0}.counts th{font-size:13px;padding-right:12px;
