@@ -321,7 +321,7 @@ def differences(
         Called now and then with how many pictures were looked at, and how many are to be.
     """
     show = progress or _nothing
-    names = listing.keys if listing.names is None else listing.names
+    names = listing.called
     past = _Past(cache, source)
     rows, states = _looked_at(past, listing.keys, names, show)
     common = rows[rows >= 0]

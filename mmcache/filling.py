@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from mmcache.limits import Limits
     from mmcache.planning import Plan
     from mmcache.progress import Shown
-    from mmcache.records import Strings
     from mmcache.sources import Source
     from mmcache.stores.contract import Store
     from mmcache.stores.frame import Segment
@@ -320,13 +319,8 @@ class Filling:
 
     def _forget(self, rows: list[int]) -> None:
         """Have the headers of pictures read again that may not be what these said."""
-        names = [self._names.raw(row) for row in rows]
+        names = [self.plan.called.raw(row) for row in rows]
         forget_headers(self.source, self.plan.recipe.frame, names)
-
-    @property
-    def _names(self) -> Strings:
-        """What the source calls the pictures."""
-        return self.plan.keys if self.plan.names is None else self.plan.names
 
     # Where records lie ---------------------------------------------------------------------------
 
@@ -402,7 +396,7 @@ class Filling:
             recipe=planned.recipe,
             file=stretch.file,
             start=rows.start,
-            keys=[bytes(name) for name in self._names[rows.start : rows.stop].views()],
+            keys=[bytes(name) for name in self.plan.called[rows.start : rows.stop].views()],
             sizes=_pairs(columns["height"][all_of], columns["width"][all_of]),
             orientations=columns["orientation"][all_of].tolist(),
             stats=_pairs(columns["file_size"][all_of], columns["mtime_ns"][all_of]),

@@ -452,8 +452,7 @@ def _shown(value: Any) -> str:
 def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits, pool: Executor) -> bool:
     """Tell whether a picture that failed can be read now, within *limits*."""
     failed = {key for key, *_ in cache.failures.raw()}
-    keys = listing.keys
-    names = keys if listing.names is None else listing.names
+    keys, names = listing.keys, listing.called
     trials = (
         Trial(
             start=place,

@@ -108,6 +108,11 @@ class Plan:
         return len(self.records)
 
     @property
+    def called(self) -> Strings:
+        """What the source calls the pictures: ``names``, or their keys."""
+        return self.keys if self.names is None else self.names
+
+    @property
     def shapes(self) -> NDArray[np.int64]:
         """Height, width and channels of each record: int64 ``(N, 3)``."""
         return self.records[:, HEIGHT:]

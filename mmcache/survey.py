@@ -330,7 +330,7 @@ def _spans(
 ) -> Iterator[_Span]:
     length = min(_PIECE, _SPAN) if isinstance(pool, ThreadPoolExecutor) else _SPAN
     described = source.describe() or source
-    names = listing.keys if listing.names is None else listing.names
+    names = listing.called
     for start in range(0, len(names), length):
         stretch = range(start, min(start + length, len(names)))
         keys = [names.raw(row) for row in stretch]

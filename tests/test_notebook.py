@@ -66,7 +66,7 @@ def test_a_plan_a_cache_and_a_slice_show_themselves_as_html(outputs):
         "cache[3:5]",
     )
     assert "12 pictures in 3 classes" in shown(plan, "text/html")
-    assert "data:image/jpeg;base64," in shown(cache, "text/html")
+    assert "data:image/webp;base64," in shown(cache, "text/html")
     assert "Cache of 2 pictures" in shown(part, "text/html")
 
 

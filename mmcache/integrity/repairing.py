@@ -338,7 +338,7 @@ class _Damaged:
 def _names_of(keys: Strings, partners: Partners) -> Strings:
     """Return what the source calls the pictures of *keys*; their keys where it has them not."""
     there = partners.listing()
-    names = there.keys if there.names is None else there.names
+    names = there.called
     by_key = {there.keys.raw(place): names.raw(place) for place in range(len(names))}
     raw = (keys.raw(row) for row in range(len(keys)))
     return Strings.of(by_key.get(key, key) for key in raw)
@@ -348,7 +348,7 @@ def _survey(
     planned: Plan, source: Source, rows: NDArray[np.int64], limits: Limits
 ) -> Iterator[tuple[str, str]]:
     """Note what memory the damaged rows need, and yield those that cannot be made, and why."""
-    names = planned.keys if planned.names is None else planned.names
+    names = planned.called
     columns = planned.columns
     for row in rows.tolist():
         try:

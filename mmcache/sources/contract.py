@@ -51,6 +51,11 @@ class Listing:
     names: Strings | None = None
     sizes: NDArray[np.int32] | None = None
 
+    @property
+    def called(self) -> Strings:
+        """What the source calls the pictures: ``names``, or their keys."""
+        return self.keys if self.names is None else self.names
+
 
 @dataclass(frozen=True)
 class Encoded:

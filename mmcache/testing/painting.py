@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from PIL.ExifTags import Base
 from mmcache.geometry import Size
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["CLASSES", "paint", "paint_folder", "painted_sizes", "save"]
 
@@ -57,7 +58,12 @@ def painted_sizes(count: int, seed: int = 0, longest: int = 640) -> Iterator[Siz
 
 
 def paint_folder(
-    folder: Path, count: int = 24, *, seed: int = 0, longest: int = 640, classes: bool = True
+    folder: str | os.PathLike[str],
+    count: int = 24,
+    *,
+    seed: int = 0,
+    longest: int = 640,
+    classes: bool = True,
 ) -> Path:
     """Paint *count* pictures into *folder*: JPEG and PNG, all EXIF orientations, class folders.
 
@@ -66,8 +72,9 @@ def paint_folder(
     pathlib.Path
         *folder*.
     """
+    whole = Path(folder)
     for number, size in enumerate(painted_sizes(count, seed, longest)):
-        place = folder / CLASSES[number % len(CLASSES)] if classes else folder
+        place = whole / CLASSES[number % len(CLASSES)] if classes else whole
         place.mkdir(parents=True, exist_ok=True)
         orientation = 1 + number // 2 % 8 if number % 2 else 1
         image = paint(size, seed * 100_003 + number, "L" if number % 11 == 10 else "RGB")  # noqa: PLR2004
@@ -75,4 +82,4 @@ def paint_folder(
             save(image, place / f"{number:05}.png", orientation, compress_level=1)
         else:
             save(image, place / f"{number:05}.jpg", orientation, quality=90)
-    return folder
+    return whole
