@@ -26,6 +26,7 @@ TINY = {
                     "--crop=48", "--small=20"],
     "bench_copying": ["--painted=8", "--size=64", "--rounds=1"],
     "bench_memory": ["--painted=8", "--few=20", "--many=60", "--files=6", "--rounds=1"],
+    "bench_forum": ["--painted=6", "--size=64", "--rounds=1"],
     "bench_scaling": ["--painted=8", "--size=64", "--rounds=1", "--pictures=20", "--workers=2"],
 }  # fmt: skip
 
@@ -58,6 +59,7 @@ ROWS = {
     "bench_crops": ["mmcache, Pillow", "Pillow, box of the whole", "NumPy, two matrices"],
     "bench_copying": ["brought to disk", "mmc to zarr", "jpeg, quality 95", "zarr, zstd"],
     "bench_memory": ["plan 20", "plan 60", "build 20", "build 60"],
+    "bench_forum": ["2. Pillow batches", "3. `np.memmap` on the file", "mmcache"],
     "bench_scaling": [
         "worker: all but decoding",
         "coordinator of processes",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from contest.building.sets import PhotoSet
 
-__all__ = ["BASE", "EQUAL", "Builders", "Race", "Seen", "core_rate", "results"]
+__all__ = ["BASE", "EQUAL", "Builders", "Race", "Seen", "core_rate", "results", "watched"]
 
 SERVER = "contest.building.server"
 BASE = "PillowLoop"
@@ -118,7 +118,7 @@ class Builders:
             if number:
                 answer = contender.ask("build", LONGEST, **build)
             else:
-                answer, private = _watched(contender, build)
+                answer, private = watched(contender, "build", **build)
                 seen[name] = self._look(contender, name, photos, private, references)
             contender.ask("clear")
             return answer
@@ -204,8 +204,8 @@ def _referred(
     return references[which]
 
 
-def _watched(contender: Contender, build: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Have it build; return its answer and the most private memory that was seen meanwhile."""
+def watched(contender: Contender, do: str, **request: Any) -> tuple[dict[str, Any], int]:
+    """Have it *do* something; return its answer and the most private memory seen meanwhile."""
     done = threading.Event()
     most = 0
 
@@ -218,7 +218,7 @@ def _watched(contender: Contender, build: dict[str, Any]) -> tuple[dict[str, Any
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        return contender.ask("build", LONGEST, **build), most
+        return contender.ask(do, LONGEST, **request), most
     finally:
         done.set()
         watcher.join()

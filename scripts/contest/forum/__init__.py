@@ -1,0 +1,1 @@
+"""The forum benchmark's parts: the snippets that people are given, and what comes out of them."""
