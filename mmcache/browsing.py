@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmcache.cache import cache_at
+
 if TYPE_CHECKING:
+    import os
+
     from mmcache.cache import Cache
     from mmcache.widget import Widget
 
 __all__ = ["browse"]
 
 
-def browse(cache: Cache, *, edge: int = 128, height: int = 600) -> Widget:
+def browse(cache: Cache | str | os.PathLike[str], *, edge: int = 128, height: int = 600) -> Widget:
     """Return a widget that scrolls through a cache, in JupyterLab, Notebook, VS Code and marimo.
 
     Only the thumbnails in view are read and sent, so that ten million rows open as fast as ten. It
@@ -25,8 +29,8 @@ def browse(cache: Cache, *, edge: int = 128, height: int = 600) -> Widget:
 
     Parameters
     ----------
-    cache : Cache
-        Or a narrower one.
+    cache : Cache or path
+        Or a narrower cache.
     edge : int
         The longest edge of a thumbnail in pixels, from 16 to 512.
     height : int
@@ -45,4 +49,4 @@ def browse(cache: Cache, *, edge: int = 128, height: int = 600) -> Widget:
     """
     from mmcache.widget import Widget  # noqa: PLC0415  # anywidget is slow to import
 
-    return Widget(cache, edge=edge, height=height)
+    return Widget(cache_at(cache), edge=edge, height=height)

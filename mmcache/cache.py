@@ -778,6 +778,11 @@ def open_cache(path: str | os.PathLike[str]) -> Cache:
     raise DamagedCacheError(f"{where} changes all the time while it is being opened")
 
 
+def cache_at(cache: Cache | str | os.PathLike[str]) -> Cache:
+    """Return *cache*, opened where it is a path."""
+    return cache if isinstance(cache, Cache) else open_cache(cache)
+
+
 def _identity(path: Path) -> tuple[int, ...] | None:
     """Return what tells a generation from the one that takes its place; None for nothing."""
     try:

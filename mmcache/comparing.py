@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
-from mmcache.cache import Cache, open_cache
+from mmcache.cache import Cache, cache_at
 from mmcache.errors import SelectionError
 from mmcache.facts import Facts, counted
 from mmcache.libraries import libraries
@@ -255,7 +255,7 @@ def compare(
     SourceNotFoundError, SourceError, SettingError
         As for :func:`mmcache.build`. A source in which there are no pictures is no error here.
     """
-    whole = cache if isinstance(cache, Cache) else open_cache(cache)
+    whole = cache_at(cache)
     if not whole.is_whole:
         raise SelectionError(
             f"{counted(len(whole), 'picture')} of those in {whole.path} were selected, and a cache"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from mmcache.cache import Cache, open_cache
+from mmcache.cache import Cache, cache_at, open_cache
 from mmcache.errors import (
     DamagedCacheError,
     DestinationError,
@@ -89,7 +89,7 @@ def convert(
     if exist not in ("error", "overwrite"):
         raise SettingError(f"exist={exist!r} is not one of error, overwrite")
     form = store_for(path, store)
-    original = cache if isinstance(cache, Cache) else open_cache(cache)
+    original = cache_at(cache)
     where = destination_of(path)
     _check_free(where, exist)
     if not len(original):
@@ -281,7 +281,7 @@ def export(
         (a ``FileExistsError``) where something stands at *path*.
     """
     kind = format or ("zarr" if Path(path).suffix.lower() == ".zarr" else "png")
-    pictures = cache if isinstance(cache, Cache) else open_cache(cache)
+    pictures = cache_at(cache)
     _check_export(kind, Path(path), quality, compression, pictures)
     where = destination_of(path)
     if os.path.lexists(where):

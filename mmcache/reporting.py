@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from mmcache.cache import Cache, open_cache
+from mmcache.cache import Cache, cache_at
 from mmcache.charts import bars, curves, histogram
 from mmcache.errors import DamagedCacheError, DestinationError, SettingError
 from mmcache.facts import counted, human_bytes
@@ -107,7 +107,7 @@ def report(
     """
     if exist not in ("error", "overwrite"):
         raise SettingError(f"exist={exist!r} is not one of error, overwrite")
-    pictures = cache if isinstance(cache, Cache) else open_cache(cache)
+    pictures = cache_at(cache)
     where = destination_of(out)
     _check_free(where, exist)
     with progress_of(progress, "pictures") as show:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
+from mmcache.cache import cache_at
 from mmcache.errors import SelectionError, SettingError
 from mmcache.facts import counted
 from mmcache.records import printable
@@ -16,6 +17,7 @@ from mmcache.statistics import stats
 from mmcache.terminals import BLOCKS, in_blocks, inline
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
@@ -62,7 +64,7 @@ class Sheet(Image.Image):
 
 
 def show(
-    cache: Cache,
+    cache: Cache | str | os.PathLike[str],
     *,
     columns: int = 8,
     edge: int = 128,
@@ -76,7 +78,7 @@ def show(
 
     Parameters
     ----------
-    cache : Cache
+    cache : Cache or path
         Narrow it to what is to be seen: ``mmcache.show(cache[100:124])``.
     columns : int
         Thumbnails in a row.
@@ -111,15 +113,16 @@ def show(
     """
     for name, value in (("columns", columns), ("edge", edge), ("most", most)):
         whole_number(name, value, 1)
-    order = _sorted_by(cache, sort, reverse=reverse, progress=progress)
-    sections = list(_sections(cache, order, by, most, columns))
+    pictures = cache_at(cache)
+    order = _sorted_by(pictures, sort, reverse=reverse, progress=progress)
+    sections = list(_sections(pictures, order, by, most, columns))
     rows = sum(-(-len(one.captions) // columns) for one in sections)
     if max(rows, columns) * edge > _LONGEST:
         raise SettingError(
             f"a sheet of {rows:,} rows and {columns:,} columns of {edge} pixels was asked for, and"
             f" pictures end at {_LONGEST:,} pixels: ask for fewer (most={most}) or smaller ones"
         )
-    masks = cache.recipe.mode == "P"
+    masks = pictures.recipe.mode == "P"
     return _sheet(
         sections_sheet(sections, columns=columns, edge=edge, masks=masks), sections, masks
     )

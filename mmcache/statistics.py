@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mmcache.cache import Cache, open_cache
+from mmcache.cache import Cache, cache_at
 from mmcache.facts import Facts, counted
 from mmcache.progress import Progress, progress_of
 from mmcache.sweeping import pictures_of, swept
@@ -165,7 +165,7 @@ def stats(
     DamagedCacheError
         (a ``ValueError``) where a row's place in the file makes no sense, or the file is cut.
     """
-    seen = cache if isinstance(cache, Cache) else open_cache(cache)
+    seen = cache_at(cache)
     tally = Tally(seen.recipe, len(seen))
     look = partial(measured, padding=padding)
     with progress_of(progress, "pictures") as show:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcache.cache import Cache, open_cache
+from mmcache.cache import Cache, cache_at
 from mmcache.errors import SettingError
 from mmcache.facts import MOST_LINES, Facts, counted
 from mmcache.likeness import difference_hashes, near_duplicates
@@ -154,7 +154,7 @@ def duplicates(
             f"distance={distance} was asked for, and hashes of 64 bits that differ in more than"
             f" {_FARTHEST} tell of no likeness: say less"
         )
-    pictures = cache if isinstance(cache, Cache) else open_cache(cache)
+    pictures = cache_at(cache)
     hashes = np.empty(len(pictures), np.uint64)
     with progress_of(progress, "pictures") as show:
         for places, found in swept(pictures, hashed, workers=workers, show=show):

@@ -321,3 +321,7 @@ def test_the_command_sorts_and_groups(ragged, tmp_path):
     assert ran.stdout == f"{sheet.pictures} of 24 pictures in {out}\n"
     with Image.open(out) as image:
         assert np.array_equal(np.asarray(image), np.asarray(sheet))
+
+
+def test_a_path_is_shown_too(uniform):
+    assert np.array_equal(np.asarray(mmcache.show(uniform.path)), np.asarray(mmcache.show(uniform)))
