@@ -8,7 +8,7 @@ author = "the authors of mmcache"
 copyright = author
 version = release = mmcache.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mmcache {release}"
@@ -47,3 +47,5 @@ def before_napoleon(*event: Any) -> None:
 def setup(app: Any) -> None:
     """Be called before napoleon, which has priority 500."""
     app.connect("autodoc-process-docstring", before_napoleon, priority=400)
+
+nb_execution_mode = "off"
