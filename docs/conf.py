@@ -13,6 +13,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mmcache {release}"
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks are shown as they were committed; tests execute them anew
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say them, with shapes and units
@@ -47,5 +48,3 @@ def before_napoleon(*event: Any) -> None:
 def setup(app: Any) -> None:
     """Be called before napoleon, which has priority 500."""
     app.connect("autodoc-process-docstring", before_napoleon, priority=400)
-
-nb_execution_mode = "off"
