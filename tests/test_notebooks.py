@@ -1,4 +1,4 @@
-"""The notebooks of the documentation, and the block of its page about notebooks, in real kernels."""
+"""The notebooks of the documentation, and the block of docs/notebook.md, in real kernels."""
 
 import base64
 import importlib.machinery
@@ -179,12 +179,13 @@ def test_what_is_committed_came_from_the_present_code(name, executed):
     before, now = committed(name), executed(name)
     assert [cell.id for cell in before.cells] == [cell.id for cell in now.cells]
     for old, new in zip(code(before), code(now), strict=True):
+        # Where it is not so, scripts/run_notebooks mends it.
         kinds = [[(one.output_type, *sorted(one.get("data", {}))) for one in cell.outputs]
                  for cell in (old, new)]  # fmt: skip
         assert len(kinds[0]) == len(kinds[1]), new.id
         if "varies" not in new.metadata.get("tags", []):
             assert kinds[0] == kinds[1], new.id
-            assert text(before, old.id) == text(now, new.id), "scripts/run_notebooks mends it"
+            assert text(before, old.id) == text(now, new.id), new.id
     assert [cell.execution_count for cell in code(before)] == list(range(1, len(code(now)) + 1))
 
 
@@ -267,8 +268,9 @@ def test_the_first_lines_build_look_browse_and_train(tmp_path, monkeypatch):
         painted = paint(mmcache.Size(80, 80), number)
         Image.blend(painted, light, 0.4).save(place / f"{number}.jpg")
     judge = (
-        "guessed = [int(model(images / 255).argmax()) for images, _ in mmcache.torch.Loader(cache, 1)]"
-        "\nprint((cache.labels == guessed).mean())"
+        "batches = mmcache.torch.Loader(cache, 1)\n"
+        "guessed = [int(model(images / 255).argmax()) for images, _ in batches]\n"
+        "print((cache.labels == guessed).mean())"
     )
     cells = [nbformat.v4.new_code_cell(cell) for cell in (first_lines(), judge)]
     notebook = nbformat.v4.new_notebook(cells=cells)
