@@ -8,11 +8,12 @@ author = "the authors of mmcache"
 copyright = author
 version = release = mmcache.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mmcache {release}"
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks are shown as they were committed; tests execute them anew
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say them, with shapes and units
