@@ -275,7 +275,7 @@ def test_the_first_lines_build_look_browse_and_train(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_code_cell(cell) for cell in (first_lines(), judge)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     first, judged = (cell.outputs for cell in notebook.cells)
     data = [output.data for output in first if "data" in output]
