@@ -156,7 +156,13 @@ _ELSEWHERE = {
 }
 
 
+# Rooms of other libraries, which they import: what is asked for needs no import of its own.
+_ROOMS = frozenset({"dask", "grain", "keras", "tensorflow", "testing", "torch", "xarray"})
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"mmcache.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"mmcache.{_ELSEWHERE.get(name, 'errors')}")

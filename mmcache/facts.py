@@ -114,9 +114,13 @@ def _text_bars(counts: dict[str, int]) -> list[str]:
     most = max(counts.values())
     width = max(len(label) for label in counts)
     return [
-        f"    {label:>{width}}  {'█' * max(1, round(_BAR * count / most))} {count:,}"
-        for label, count in counts.items()
+        f"    {label:>{width}}  {_blocks(count, most)} {count:,}" for label, count in counts.items()
     ]
+
+
+def _blocks(count: int, most: int) -> str:
+    """Return a bar; one picture is seen beside a million, and none is none."""
+    return "█" * max(min(count, 1), round(_BAR * count / most))
 
 
 def _html_bars(counts: dict[str, int]) -> str:
@@ -124,6 +128,6 @@ def _html_bars(counts: dict[str, int]) -> str:
     return "".join(
         f'<tr><td style="text-align:right">{escape(label)}</td><td style="text-align:left">'
         f'<span style="display:inline-block;height:0.8em;background:#5b8def;'
-        f'width:{max(1, round(240 * count / most))}px"></span> {count:,}</td></tr>'
+        f'width:{max(min(count, 1), round(240 * count / most))}px"></span> {count:,}</td></tr>'
         for label, count in counts.items()
     )

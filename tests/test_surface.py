@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import pickle
 import subprocess
@@ -47,6 +48,26 @@ def test_a_module_whose_library_is_missing_says_in_one_sentence_what_to_install(
     )
     assert said[:2] == [f"mmcache.{module}", "needs"]
     assert "pip install" in " ".join(said)
+
+
+@pytest.mark.parametrize("room", sorted(mmcache._ROOMS))
+def test_a_room_of_another_library_is_there_when_it_is_asked_for(room):
+    library = LIBRARIES.get(room, "numpy")
+    if importlib.util.find_spec(library) is None:
+        with pytest.raises(mmcache.MissingLibraryError, match="pip install"):
+            getattr(mmcache, room)
+        return
+    said = run(
+        "import sys, mmcache\n"
+        f"print('mmcache.{room}' in sys.modules, {library!r} in sys.modules)\n"
+        "import warnings; warnings.simplefilter('ignore')\n"  # of the library's own
+        f"print(mmcache.{room}.__name__)\n"
+    )
+    assert said == ["False", "False", f"mmcache.{room}"]
+
+
+def test_every_room_of_another_library_is_among_them():
+    assert set(LIBRARIES) - {"widget"} <= mmcache._ROOMS
 
 
 def test_no_module_shadows_a_public_name():
