@@ -265,7 +265,7 @@ def compare(
     if like is not None:
         found, placed = going_with(found, recipe or Recipe(), like)
         recipe = None if recipe is None else placed
-    with progress_of(progress, "pictures") as show:
+    with progress_of(progress, "comparing") as show:
         told = differences(whole, found, found.listing(), progress=show.to)
     return dataclasses.replace(
         told,

@@ -100,8 +100,9 @@ def convert(
     with (
         room_for(needed, where),
         Work(where) as work,
-        progress_of(progress, "pictures") as show,
+        progress_of(progress, "converting") as show,
     ):
+        show.to(0, len(original))
         _check_free(where, exist)  # once more: another may have finished before the lock was free
         copy = _copy_whole if original.is_whole else _copy_rows
         copy(original, form, work.content, show)
@@ -286,7 +287,8 @@ def export(
     where = destination_of(path)
     if os.path.lexists(where):
         raise DestinationError(f"{where} exists, and an export overwrites nothing: say a new path")
-    with Work(where) as work, progress_of(progress, "pictures") as show:
+    with Work(where) as work, progress_of(progress, "exporting") as show:
+        show.to(0, len(pictures))
         work.content.mkdir()
         if kind == "zarr":
             _export_zarr(pictures, work.content, compression, show)

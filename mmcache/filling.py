@@ -212,20 +212,21 @@ class Filling:
         else:
             work.begun.clear()
 
-    def fill(self, pool: Executor, workers: int, show: Shown) -> None:
-        """Allocate the payload and have *pool* write every record."""
+    def fill(self, pool: Executor, workers: int, show: Shown, what: str) -> None:
+        """Allocate the payload and have *pool* write every record, shown as *what* is done."""
         planned, begun = self.plan, self.work.begun
         self.segments = self.store.allocate(
             begun.content, planned.recipe.dtype, planned.pixels, planned.slab
         )
         files = sorted({file_of(begun.content, segment.file) for segment in self.segments})
-        show.to(0, len(planned))
         if self._goes_on:
             begun.keep({segment.file for segment in self.segments})
             self._take_over(pool, workers, show)
         else:
             planned.save(begun.plan)
             begun.begin(self._facts | {"segments": self.segments})
+        show.begins(what)
+        show.to(self.done.count, len(planned))
         with Flusher(files, begun.journal.add) as flusher:
             notes = _Notes(self.done, flusher, show)
             matches = [Matched(one, planned, number) for number, one in enumerate(self._donors)]
@@ -241,9 +242,13 @@ class Filling:
         """Find the records of which the journal tells that are on disk as they were written."""
         self.done = done = Done(len(self.plan), self.work.begun.journal)
         told = done.count
+        show.begins("checking", prepares=True)
+        checked = 0
         with closing(results(pool, check_records, self._written(), workers)) as checks:
-            for bad in checks:
+            for count, bad in checks:
                 done.remove(bad)
+                checked += count
+                show.to(checked, told)
         show.say(
             f"{done.count:,} of {counted(len(self.plan), 'picture')} are there from before"
             + ("" if done.count == told else ", others were damaged")

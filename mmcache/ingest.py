@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from mmcache.geometry import Resize
+    from mmcache.progress import Shown
 
 __all__ = ["Exist", "build", "discard", "plan"]
 
@@ -108,7 +109,7 @@ def plan(
     if where is not None:
         _check_apart(found, where)
     recipe = settled_resampler(recipe)
-    with progress_of(progress, "headers") as show:
+    with progress_of(progress, "reading headers") as show:
         return make_plan(
             found, recipe, limits, workers=workers, executor=executor, progress=show.to, free=free
         )
@@ -223,8 +224,10 @@ def build(
         changed, moved, removed or mended, which copies the records of all others; build it from
         nothing; or refuse. The old cache stays whole until the new one is.
     progress : bool or callable
-        A bar on a terminal or in a notebook; or ``progress(done, total)``, called now and then
-        with numbers of pictures.
+        A bar on a terminal or in a notebook, and nothing elsewhere; or ``progress(done, total)``,
+        called with numbers of pictures by the thread that called this: with 0 while headers are
+        read, at most ten times a second while pictures are decoded, and with ``done == total``
+        once the cache is there. What it raises ends the build as Ctrl-C does.
 
     Returns
     -------
@@ -273,39 +276,42 @@ def build(
     where = destination_of(path)
     _check_apart(found, where)
 
-    def mended(cache: Cache, listing: Listing) -> bool:
-        with executor_of(executor, number) as pool:
-            return _mended(cache, found, listing, limits, pool)
+    with progress_of(progress, "reading headers", prepares=True) as show:
 
-    if (standing := _standing(where, exist, recipe, found, mended)) is not None:
-        _sweep(where)
-        return standing
-    with room_for(None, where), Work(where, goes_on=True) as work:
-        # Another builder may have finished while this one waited for nothing but the lock.
-        if (standing := _standing(where, exist, recipe, found, lambda *_: True)) is not None:
+        def mended(cache: Cache, listing: Listing) -> bool:
+            with executor_of(executor, number) as pool:
+                return _mended(cache, found, listing, limits, pool, show=show)
+
+        if (standing := _standing(where, exist, recipe, found, mended, show=show)) is not None:
+            _sweep(where)
             return standing
-        donors = []
-        if exist == "update" and where.exists():
-            donors = [donor_of(where)]
-            recipe = recipe.settled_as(open_cache(where).recipe)
-        recipe = settled_resampler(_gone_on_with(work, recipe, exist))
-        check_resampler(recipe.resampler)
-        pool_of = executor_of(executor, number, inherited=work.lock.descriptor)
-        with pool_of as pool:
-            with progress_of(progress, "headers") as show:
+        with room_for(None, where), Work(where, goes_on=True) as work:
+            # Another builder may have finished while this one waited for nothing but the lock.
+            standing = _standing(where, exist, recipe, found, lambda *_: True, show=show)
+            if standing is not None:
+                return standing
+            donors = []
+            if exist == "update" and where.exists():
+                donors = [donor_of(where)]
+                recipe = recipe.settled_as(open_cache(where).recipe)
+            recipe = settled_resampler(_gone_on_with(work, recipe, exist))
+            check_resampler(recipe.resampler)
+            pool_of = executor_of(executor, number, inherited=work.lock.descriptor)
+            with pool_of as pool:
+                show.begins("reading headers", prepares=True)
                 planned = make_plan(
                     found, recipe, limits, workers=number, executor=pool, progress=show.to
                 )
-            _refuse_hopeless(planned, found, on_error)
-            filling = Filling(
-                planned, found, form, work, on_error=on_error, limits=limits, donors=donors
-            )
-            filling.prepare()
-            with room_for(filling.needed, where), progress_of(progress, "pictures") as show:
-                filling.fill(pool, number, show)
-        with room_for(filling.needed, where):
-            filling.finish()
-        work.publish()
+                _refuse_hopeless(planned, found, on_error)
+                filling = Filling(
+                    planned, found, form, work, on_error=on_error, limits=limits, donors=donors
+                )
+                filling.prepare()
+                with room_for(filling.needed, where):
+                    filling.fill(pool, number, show, "building")
+            with room_for(filling.needed, where):
+                filling.finish()
+            work.publish()
     cache = open_cache(where)
     if failed := len(cache.failures):
         warnings.warn(
@@ -396,6 +402,8 @@ def _standing(
     recipe: Recipe,
     source: Source,
     mended: Callable[[Cache, Listing], bool],
+    *,
+    show: Shown,
 ) -> Cache | None:
     """Return the cache at the destination where it is what was asked for.
 
@@ -410,8 +418,9 @@ def _standing(
         return None
     cache = open_cache(where)
     _check_same_recipe(cache, recipe)
+    show.begins("comparing", prepares=True)
     listing = source.listing()
-    difference = differences(cache, source, listing).summary()
+    difference = differences(cache, source, listing, progress=show.to).summary()
     if exist == "update":
         return None if difference or mended(cache, listing) else cache
     if not difference:
@@ -449,7 +458,9 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits, pool: Executor) -> bool:
+def _mended(
+    cache: Cache, source: Source, listing: Listing, limits: Limits, pool: Executor, *, show: Shown
+) -> bool:
     """Tell whether a picture that failed can be read now, within *limits*."""
     failed = {key for key, *_ in cache.failures.raw()}
     keys, names = listing.keys, listing.called
@@ -466,7 +477,12 @@ def _mended(cache: Cache, source: Source, listing: Listing, limits: Limits, pool
     )
     # One after another: what each needs is not known.
     with closing(results(pool, can_be_read, trials, 1, weigh=lambda _: 1)) as tried:
-        return any(tried)
+        show.begins("trying again", prepares=True)
+        for done, is_fine in enumerate(tried, 1):
+            show.to(done, len(failed))
+            if is_fine:
+                return True
+    return False
 
 
 def _refuse_hopeless(planned: Plan, source: Source, on_error: OnError) -> None:

@@ -1,72 +1,137 @@
-"""How long work shows that it goes on: a bar, a callable, or nothing."""
+"""How long work shows that it goes on: a bar, a callable, or nothing.
+
+Work has steps, as reading headers and decoding; only the last of them, which makes what was asked
+for, counts. Those before it *prepare*: a bar shows them where they take a while, and a callable
+hears of none done yet.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mmcache.bars import bar, can_be_drawn, said
+
+if TYPE_CHECKING:
+    from mmcache.bars import Bar
 
 __all__ = ["Progress", "Shown", "progress_of"]
 
 Progress = Callable[[int, int], None]
-"""Called now and then with how much is done and how much there is in all."""
+"""Called with how many pictures are done and how many there are in all.
+
+It is called by the thread that asked for the work, and by no other: first with 0 done, then with
+more and more of them, at most ten times a second, and seldom enough that it takes no more than a
+tenth of the time, however slow it is. When the work has ended well, and only then, it is called
+with all of them done, once. How many there are in all may become less, when it turns out that some
+cannot be read. What it raises ends the work as Ctrl-C does, and a build goes on by the same call.
+"""
+
+_OFTEN = 0.1  # seconds between two looks
+_SHARE = 9  # times as long as a call took, until the next
+_SOON = 0.5  # seconds of preparing before a bar is drawn
 
 
 class Shown:
-    """Tells a bar or a callable how far the work is; made by :func:`progress_of`."""
+    """Tells a bar or a callable how far the work is; made by :func:`progress_of`. This one: none.
 
-    def __init__(self, call: Progress | None = None) -> None:
-        self._call = call
+    ``show.begins("building")``, then ``show.to(0, total)`` as soon as the total is known, then
+    ``show.to(done, total)`` as often as one likes.
+    """
 
-    def to(self, done: int, total: int, nbytes: int = 0) -> None:  # noqa: ARG002  # for bars
-        """Show that *done* of *total* are done, and *nbytes* bytes of pixels written."""
-        if self._call is not None:
-            self._call(done, total)
+    def begins(self, what: str, *, prepares: bool = False) -> None:
+        """Begin the next step: *what* is being done, as "reading headers"."""
+
+    def to(self, done: int, total: int, nbytes: int = 0) -> None:
+        """Show that *done* of *total* are done, and *nbytes* bytes of pixels written or read."""
 
     def say(self, what: str) -> None:
         """Show a line beside a bar; nothing where there is none."""
 
+    def ends(self, *, well: bool) -> None:
+        """Show that the work is over; *well* if it was not broken off."""
 
-class _Bar(Shown):
-    def __init__(self, bar: Any) -> None:
-        super().__init__()
-        self._bar = bar
+
+class _Told(Shown):
+    """Tells a callable."""
+
+    def __init__(self, call: Progress) -> None:
+        self._call = call
+        self._prepares = False
+        self._done = 0
+        self._total: int | None = None
+        self._due: float | None = None  # None: a step begins, of which it is to be told at once
+
+    def begins(self, what: str, *, prepares: bool = False) -> None:  # noqa: ARG002  # for bars
+        self._prepares, self._due = prepares, None
+
+    def to(self, done: int, total: int, nbytes: int = 0) -> None:  # noqa: ARG002  # for bars
+        began = monotonic()
+        self._total = total
+        if self._due is not None and began < self._due:
+            return
+        if not self._prepares:
+            if done >= total:
+                return  # which is told when all has ended
+            self._done = max(self._done, done)
+        self._call(self._done, total)
+        now = monotonic()
+        self._due = now + max(_OFTEN, _SHARE * (now - began))
+
+    def ends(self, *, well: bool) -> None:
+        if well and self._total is not None:
+            self._call(self._total, self._total)
+
+
+class _Drawn(Shown):
+    """Draws a bar, whose place all steps share: what is left of the work is one line."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self.begins("")
+
+    def begins(self, what: str, *, prepares: bool = False) -> None:
+        self._what, self._prepares = what, prepares
+        self._fresh = True
+        self._due = monotonic() + (_SOON if prepares and self._bar is None else 0)
 
     def to(self, done: int, total: int, nbytes: int = 0) -> None:
-        if self._bar.total != total:
-            self._bar.reset(total)
-        if nbytes and (elapsed := self._bar.format_dict["elapsed"]):
-            self._bar.set_postfix_str(f"{nbytes / 1e6 / elapsed:.0f} MB/s", refresh=False)
-        self._bar.update(done - self._bar.n)
+        now = monotonic()
+        if not total or (now < self._due and (self._prepares or done < total)):
+            return
+        self._due = now + _OFTEN
+        if self._bar is None:
+            self._bar = bar(self._what, done, total)
+        elif self._fresh:
+            self._bar.begins(self._what, done, total)
+        else:
+            self._bar.moves(done, total, nbytes)
+        self._fresh = False
 
     def say(self, what: str) -> None:
-        if not self._bar.disable:
-            self._bar.write(what, file=sys.stderr)
+        said(what)
+
+    def ends(self, *, well: bool) -> None:
+        if self._bar is not None:
+            self._bar.ends(stays=not (well and self._prepares))
 
 
 @contextlib.contextmanager
-def progress_of(progress: bool | Progress, what: str) -> Iterator[Shown]:
-    """Give something to report to: for True a bar, where there is a terminal or a notebook."""
+def progress_of(progress: bool | Progress, what: str, *, prepares: bool = False) -> Iterator[Shown]:
+    """Give something to report to: for True a bar, where there is a terminal or a notebook.
+
+    The work's first step is *what*; the work is what is done within the ``with`` block.
+    """
     if callable(progress):
-        yield Shown(progress)
-    elif not progress:
-        yield Shown()
+        shown: Shown = _Told(progress)
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tqdm.auto's, where a notebook has no widgets
-            from tqdm.auto import tqdm  # noqa: PLC0415  # slow to import and seldom needed
-
-            # disable=None: no bar where there is no terminal.
-            disable = False if _in_notebook() else None
-            bar = tqdm(desc=what, unit=f" {what}", disable=disable, total=None)
-        with bar:
-            yield _Bar(bar)
-
-
-def _in_notebook() -> bool:
-    """Tell whether a kernel shows what is printed, though there is no terminal."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return hasattr(shell, "kernel")
+        shown = _Drawn() if progress and can_be_drawn() else Shown()
+    shown.begins(what, prepares=prepares)
+    try:
+        yield shown
+    except BaseException:
+        shown.ends(well=False)
+        raise
+    shown.ends(well=True)

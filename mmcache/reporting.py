@@ -110,7 +110,7 @@ def report(
     pictures = cache_at(cache)
     where = destination_of(out)
     _check_free(where, exist)
-    with progress_of(progress, "pictures") as show:
+    with progress_of(progress, "looking") as show:
         tally = Tally(pictures.recipe, len(pictures))
         hashes = np.empty(len(pictures), np.uint64)
         for places, (found, theirs) in swept(pictures, _looked_at, workers=workers, show=show):

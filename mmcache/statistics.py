@@ -168,7 +168,7 @@ def stats(
     seen = cache_at(cache)
     tally = Tally(seen.recipe, len(seen))
     look = partial(measured, padding=padding)
-    with progress_of(progress, "pictures") as show:
+    with progress_of(progress, "measuring") as show:
         for places, found in swept(seen, look, workers=workers, show=show):
             tally.add(places, found)
     return tally.stats()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter, thread_time, time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from mmcache.records import SOURCE_MODES, Failures
 from mmcache.remembering import known_headers, packed, unpacked
 from mmcache.signatures import FORMATS
 from mmcache.sources import Folder, Paths, Source, from_json
-from mmcache.workers import Span, executor_of, results
+from mmcache.workers import Span, executor_of, in_time, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -89,6 +89,10 @@ class _Span(Span):
     sizes: list[tuple[int, int]] | None
     known: list[bytes] | None
 
+    def rest(self, outcome: _Headers) -> list[Self]:
+        """Return what *outcome* leaves to be done of these pictures."""
+        return self.after(len(outcome.rows))
+
 
 class _Failed(NamedTuple):
     """A picture by its place in a span, why it cannot be read, and its file's size if known."""
@@ -116,11 +120,12 @@ class _Seen(NamedTuple):
 
 
 def _read_headers(span: _Span) -> _Headers:
-    """Read the headers of a span: the columns of each picture, or why there are none."""
+    """Read headers of a span, as many as take long enough: columns, or why there are none."""
     source = from_json(span.source) if isinstance(span.source, dict) else span.source
     rows, failures = [], []
     new: list[tuple[bytes, bytes]] = []
-    for place, key in enumerate(span.keys):
+    for place in in_time(len(span.keys)):
+        key = span.keys[place]
         try:
             check_given_up(span)
             seen = _known(source, span, place) or _read(source, key, span.recipe.frame, new)
@@ -273,6 +278,8 @@ def survey(
     failed: dict[int, RawFailure] = {}
     unlisted = list(listing.failures.raw()) if limits.failures is not None else []
     done = 0
+    if progress is not None:
+        progress(0, len(keys))
     with (
         known_headers(source, recipe.frame, len(keys)) as known,
         executor_of(executor, workers) as pool,
@@ -313,8 +320,9 @@ def _surveyed(pool: Executor, spans: Iterator[_Span], workers: int) -> Generator
     for span in spans:
         clock, work = perf_counter(), thread_time()
         headers = _read_headers(span)
-        waited = perf_counter() - clock - (thread_time() - work) > _WAITING * len(span.keys)
+        waited = perf_counter() - clock - (thread_time() - work) > _WAITING * len(headers.rows)
         yield headers
+        yield from results(pool, _read_headers, span.rest(headers), workers)
         others = max(2 * others, _LEFT * workers) if waited else 0
         yield from results(pool, _read_headers, islice(spans, others), workers)
 

@@ -71,6 +71,7 @@ def swept(
         raise SelectionError("there is no picture in this cache, of which nothing can be told")
     reader = _Reader(cache, function)
     done = 0
+    show.to(0, len(cache))
     with (
         executor_of("threads", count) as executor,
         closing(results(executor, reader, reader.parts(), count)) as finished,

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import google_crc32c
 
@@ -20,7 +20,7 @@ from mmcache.steps import Step, step_of
 from mmcache.stores.digests import crc32c_of
 from mmcache.stores.payload import FULL, copied, opened, pieces_of, reading, write_at
 from mmcache.survey import check_given_up, memory_needed
-from mmcache.workers import Span
+from mmcache.workers import Span, in_time
 
 if TYPE_CHECKING:
     from mmcache.limits import Limits
@@ -90,12 +90,21 @@ class Pictures(Span):
     lengths: list[int]
     memory: int
 
+    def rest(self, outcome: Pixels) -> list[Self]:
+        """Return what *outcome* leaves to be done of these pictures."""
+        return self.after(len(outcome.givers))
+
+    def interrupted(self, outcome: Pixels) -> bool:
+        """Tell whether it was Ctrl-C that ended *outcome*."""
+        return outcome.interrupted
+
 
 class Pixels(NamedTuple):
     """What came of :class:`Pictures`: records, and failures by their index with the reason.
 
     ``givers`` are the donors' numbers, or ``DECODED`` or ``FAILED``; ``waited`` is about how many
-    seconds it took to read files that were not in memory.
+    seconds it took to read files that were not in memory. Of pictures that take long it is only of
+    the first few; *interrupted* tells that it was Ctrl-C that came after them.
     """
 
     start: int
@@ -106,6 +115,20 @@ class Pixels(NamedTuple):
     givers: list[int]
     failures: list[tuple[int, str]]
     waited: float = 0
+    interrupted: bool = False
+
+    def first(self, count: int, lengths: list[int]) -> Pixels:
+        """Return the same of the first *count* pictures, whose records have these *lengths*."""
+        there = zip(lengths, self.givers[:count], strict=False)
+        return Pixels(
+            self.start,
+            sum(length for length, giver in there if giver != FAILED),
+            self.checksums[:count],
+            self.hashes[:count],
+            self.flags[:count],
+            self.givers[:count],
+            [(index, reason) for index, reason in self.failures if index < count],
+        )
 
     def step(self) -> Step | None:
         """Return what a journal tells of it: the rows that are there, if any."""
@@ -126,7 +149,7 @@ class Pixels(NamedTuple):
 
 
 def make_records(pictures: Pictures) -> Pixels:
-    """Do the work, and leave no more memory taken than before."""
+    """Do the work, or enough of it, and leave no more memory taken than before."""
     check_resampler(pictures.recipe.resampler)  # a worker may be on another machine
     made = _made(pictures)
     if pictures.memory > _LARGE:
@@ -139,28 +162,40 @@ def _made(pictures: Pictures) -> Pixels:
     source = from_json(pictures.source) if isinstance(pictures.source, dict) else pictures.source
     count = len(pictures.keys)
     made = Pixels(pictures.start, 0, [0] * count, [0] * count, [0] * count, [FAILED] * count, [])
-    nbytes, waited = 0, 0.0
-    with opened(pictures.file, os.O_RDWR) as descriptor:
-        for index in range(count):
-            try:
-                check_given_up(pictures)
-                encoded, seconds = _encoded(source, pictures, index)
-                waited += seconds
-                content = google_crc32c.value(encoded)
-                _check_content(pictures, index, content)
-                record, checksum, flags, giver = _given(pictures, index, content) or _decoded(
-                    pictures, index, encoded
-                )
-            except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
-                made.failures.append((index, unreadable(error)))
-                # Of a builder that was killed a part of it may be here.
-                write_at(descriptor, bytes(pictures.lengths[index]), pictures.places[index])
-                continue
-            write_at(descriptor, record, pictures.places[index])
-            nbytes += pictures.lengths[index]
-            made.checksums[index], made.hashes[index] = checksum, content
-            made.flags[index], made.givers[index] = flags, giver
-    return made._replace(nbytes=nbytes, waited=waited)
+    done, waited, interrupted = 0, 0.0, False
+    try:
+        with opened(pictures.file, os.O_RDWR) as descriptor:
+            for index in in_time(count):
+                waited += _make(pictures, index, source, descriptor, made)
+                done = index + 1
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        interrupted = True
+    made = made.first(done, pictures.lengths)
+    return made._replace(waited=waited, interrupted=interrupted)
+
+
+def _make(pictures: Pictures, index: int, source: Source, descriptor: int, made: Pixels) -> float:
+    """Make one record, note in *made* what came of it, and return what :func:`_encoded` does."""
+    waited = 0.0
+    try:
+        check_given_up(pictures)
+        encoded, waited = _encoded(source, pictures, index)
+        content = google_crc32c.value(encoded)
+        _check_content(pictures, index, content)
+        record, checksum, flags, giver = _given(pictures, index, content) or _decoded(
+            pictures, index, encoded
+        )
+    except Exception as error:  # noqa: BLE001  # whatever a broken file makes Pillow raise
+        made.failures.append((index, unreadable(error)))
+        # Of a builder that was killed a part of it may be here.
+        write_at(descriptor, bytes(pictures.lengths[index]), pictures.places[index])
+        return waited
+    write_at(descriptor, record, pictures.places[index])
+    made.checksums[index], made.hashes[index] = checksum, content
+    made.flags[index], made.givers[index] = flags, giver
+    return waited
 
 
 def _encoded(source: Source, pictures: Pictures, index: int) -> tuple[bytes, float]:
@@ -275,7 +310,12 @@ class Copies(NamedTuple):
     records: Records
 
 
-def check_records(records: Records) -> list[int]:
+def check_records(records: Records) -> tuple[int, list[int]]:
+    """Return how many *records* these are, and the rows of those that :func:`_bad_rows` finds."""
+    return len(records.rows), _bad_rows(records)
+
+
+def _bad_rows(records: Records) -> list[int]:
     """Return the rows of *records* whose bytes are not as their checksums say."""
     bad = []
     with opened(records.file, os.O_RDONLY) as descriptor:
@@ -300,7 +340,7 @@ def copy_records(copies: Copies) -> tuple[Copies, list[int]]:
         if error.errno in FULL:
             raise
         return copies, records.rows  # no such file any more
-    return copies, check_records(records)
+    return copies, _bad_rows(records)
 
 
 def _copied(here: int, start: int, there: int, place: int, length: int) -> bool:

@@ -156,7 +156,7 @@ def duplicates(
         )
     pictures = cache_at(cache)
     hashes = np.empty(len(pictures), np.uint64)
-    with progress_of(progress, "pictures") as show:
+    with progress_of(progress, "hashing") as show:
         for places, found in swept(pictures, hashed, workers=workers, show=show):
             hashes[places] = found
     return grouped(pictures, hashes, distance)

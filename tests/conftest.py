@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 import mmcache
-from mmcache import filling, layout
+from mmcache import filling, layout, progress
 from mmcache.testing import paint_folder
 
 # Keras looks at these when it is imported: which backend, and where its settings are written.
@@ -29,6 +29,15 @@ def temporary_folder(tmp_path_factory):
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("TMPDIR", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def told_of_every_step():
+    """Progress is told of whatever is done: tests wait for that, and not for a clock."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_OFTEN", "_SHARE", "_SOON"):
+            patch.setattr(progress, name, 0)
+        yield
 
 
 @pytest.fixture(scope="session")

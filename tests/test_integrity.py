@@ -1097,7 +1097,8 @@ def test_tasks_of_any_length_find_the_same_and_show_how_far_they_are(
     assert report.rows.tolist() == [4]
     assert shown == [(min(done, 6), 6) for done in sorted(one[0] for one in shown)]
     assert shown[-1] == (6, 6)
-    assert len(shown) == -(-6 // rows)
+    assert shown[0] == (0, 6)
+    assert len(shown) == 1 - (-6 // rows)
 
 
 def test_memory_stays_flat_however_large_a_record_is(tmp_path):

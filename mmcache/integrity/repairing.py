@@ -21,7 +21,7 @@ from mmcache.errors import (
 from mmcache.facts import counted
 from mmcache.filling import Filling, OnError
 from mmcache.images import RefusedError, read_header, unreadable
-from mmcache.integrity.verifying import verify
+from mmcache.integrity.verifying import verified
 from mmcache.layout import elements, lie_apart
 from mmcache.limits import MAX_PIXELS, Limits, limits_of
 from mmcache.pairing import going_with
@@ -133,19 +133,20 @@ def repair(
     checked_executor(executor)
     found = source_of(source)
     path = cache.path if isinstance(cache, Cache) else Path(cache).absolute()
-    told = verify(cache, workers=workers, progress=progress) if report is None else report
-    if told.ok:
-        return open_cache(path)
-    where = destination_of(path)
-    with room_for(None, where), Work(where, goes_on=True) as work:
-        damaged = _Damaged(path, told)  # with the lock: nobody builds it anew from here on
-        if like is not None:
-            found, _ = going_with(found, damaged.recipe, like)
-        with executor_of(executor, number, inherited=work.lock.descriptor) as pool:
-            if damaged.index_is_whole:
-                planned = damaged.plan(found, limits, on_error)
-            else:
-                with progress_of(progress, "headers") as show:
+    with progress_of(progress, "verifying", prepares=True) as show:
+        told = verified(cache, workers, show) if report is None else report
+        if told.ok:
+            return open_cache(path)
+        where = destination_of(path)
+        with room_for(None, where), Work(where, goes_on=True) as work:
+            damaged = _Damaged(path, told)  # with the lock: nobody builds it anew from here on
+            if like is not None:
+                found, _ = going_with(found, damaged.recipe, like)
+            with executor_of(executor, number, inherited=work.lock.descriptor) as pool:
+                if damaged.index_is_whole:
+                    planned = damaged.plan(found, limits, on_error)
+                else:
+                    show.begins("reading headers", prepares=True)
                     planned = make_plan(
                         found,
                         damaged.recipe,
@@ -154,31 +155,31 @@ def repair(
                         executor=pool,
                         progress=show.to,
                     )
-                damaged.check_count(planned, found)
-            _check_unfinished(work, planned)
-            filling = Filling(
-                planned,
-                found,
-                store_for(where, damaged.frame.store),
-                work,
-                on_error="skip",
-                limits=limits,
-                donors=damaged.donors(),
-                contents=damaged.contents,
-            )
-            filling.prepare()
-            with room_for(filling.needed, where), progress_of(progress, "pictures") as show:
-                filling.fill(pool, number, show)
-        failed = filling.failures
-        if failed and on_error == "raise":
-            names = {printable(planned.keys.raw(row)): reason for row, reason in failed}
-            raise damaged.lost(names, found)
-        with room_for(filling.needed, where):
-            filling.finish()
-        if not damaged.becomes(read_frame(work.content)):
-            work.begun.clear()
-            raise damaged.other(found)
-        work.publish()
+                    damaged.check_count(planned, found)
+                _check_unfinished(work, planned)
+                filling = Filling(
+                    planned,
+                    found,
+                    store_for(where, damaged.frame.store),
+                    work,
+                    on_error="skip",
+                    limits=limits,
+                    donors=damaged.donors(),
+                    contents=damaged.contents,
+                )
+                filling.prepare()
+                with room_for(filling.needed, where):
+                    filling.fill(pool, number, show, "repairing")
+            failed = filling.failures
+            if failed and on_error == "raise":
+                names = {printable(planned.keys.raw(row)): reason for row, reason in failed}
+                raise damaged.lost(names, found)
+            with room_for(filling.needed, where):
+                filling.finish()
+            if not damaged.becomes(read_frame(work.content)):
+                work.begun.clear()
+                raise damaged.other(found)
+            work.publish()
     if failed:
         warnings.warn(
             f"{counted(len(failed), 'picture')} could not be made again: cache.failures names them",

@@ -33,9 +33,10 @@ from mmcache.stores.stored import Stored
 from mmcache.workers import executor_of, worker_count
 
 if TYPE_CHECKING:
+    from mmcache.progress import Shown
     from mmcache.stores.frame import Frame
 
-__all__ = ["verify"]
+__all__ = ["verified", "verify"]
 
 _LIMIT = 120  # seconds that a library may take to read the arrays
 
@@ -85,6 +86,12 @@ def verify(
     DifferentCacheError
         (a ``ValueError``) where by now another cache stands at the path of an open one.
     """
+    with progress_of(progress, "verifying") as show:
+        return verified(cache, workers, show)
+
+
+def verified(cache: Cache | str | os.PathLike[str], workers: int | None, show: Shown) -> Report:
+    """Verify, as a step of whatever is shown; see :func:`verify`."""
     count = worker_count(workers)
     where = cache.path if isinstance(cache, Cache) else Path(cache).absolute()
     findings = Findings()
@@ -103,7 +110,8 @@ def verify(
             f"{where} was built anew since this cache was opened: open it again, or verify the path"
         )
     stored = Stored(where, frame)
-    with progress_of(progress, "pictures") as show, executor_of("threads", count) as executor:
+    show.to(0, frame.counts.get("rows", 0))
+    with executor_of("threads", count) as executor:
         it = Inspection(stored, _recipe_of(frame), findings, Means(executor, count, show))
         _inspect(it)
     return Report(

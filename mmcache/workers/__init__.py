@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mmcache.errors import SettingError, WorkerError
 from mmcache.workers.processes import ProcessExecutor
-from mmcache.workers.spans import Span
+from mmcache.workers.spans import Span, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -23,6 +23,7 @@ __all__ = [
     "SerialExecutor",
     "Span",
     "executor_of",
+    "in_time",
     "is_ours",
     "results",
     "worker_count",
@@ -117,8 +118,8 @@ def results(
     first. What *weigh* says of those under way never adds up to more than *most*, unless one alone
     weighs more: heavy ones wait for each other. While one of *before* waits, *tasks* go on, and
     leave it the room that it waits for. A :class:`Span` that ended its worker is tried again, in
-    the end in pieces. After Ctrl-C what is under way is still done and yielded, and nothing new is
-    begun.
+    the end in pieces; of one of which a part is done, the rest comes next. After Ctrl-C what is
+    under way is still done and yielded, and nothing new is begun.
     """
     lines = [_Line(before, weigh), _Line(tasks, weigh)]
     window = 2 * workers + 1
@@ -218,4 +219,8 @@ def _outcome(future: Future[Result], task: Task, coming: _Line[Task]) -> Generat
             raise
         coming.add(task.again(error))
         return
+    if isinstance(task, Span):
+        coming.add(task.rest(outcome))
     yield outcome
+    if isinstance(task, Span) and task.interrupted(outcome):
+        raise KeyboardInterrupt
