@@ -14,7 +14,7 @@ from typing import Any, Protocol
 __all__ = ["Bar", "bar", "can_be_drawn", "said"]
 
 _WIDE = "{desc}: {percentage:3.0f}%|{bar}| {counted} [{elapsed}<{remaining}, {speed}]"
-_NARROW = "{desc}: {percentage:3.0f}%|{bar}| {counted} <{remaining}"
+_NARROW = "{desc}: {percentage:3.0f}%|{bar}| {counted} {clock}"
 _ENOUGH = 72  # columns for the wide one
 
 
@@ -87,7 +87,7 @@ def _speed(rate: float, nbytes: int, elapsed: float) -> str:
     >>> _speed(1234.5, 20_000_000, 2.0), _speed(0.25, 0, 8.0)
     ('1,234 pictures/s, 10 MB/s', '0.2 pictures/s')
     """
-    told = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"  # noqa: PLR2004  # two digits are enough
+    told = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" if rate else "?"  # noqa: PLR2004
     written = f", {nbytes / 1e6 / elapsed:,.0f} MB/s" if nbytes and elapsed else ""
     return f"{told} pictures/s{written}"
 
@@ -103,32 +103,41 @@ def _tqdm() -> Any:
     return tqdm
 
 
+def _line_of_tqdm() -> Any:
+    """Return tqdm's bar, text or widget, with words of ours."""
+
+    class Line(_tqdm()):  # type: ignore[misc]  # tqdm has no types
+        monitor_interval = 0  # it is drawn when there is news; a thread of tqdm's would outlive it
+        nbytes = 0
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            told: dict[str, Any] = super().format_dict
+            done, total, elapsed, columns = (
+                told[name] for name in ("n", "total", "elapsed", "ncols")
+            )
+            rate = _rate(told)
+            left = f"<{self.format_interval((total - done) / rate)}" if rate else "<?"
+            return told | {
+                "bar_format": _NARROW if columns and columns < _ENOUGH else _WIDE,
+                "counted": f"{done:,}/{total:,}",
+                "clock": left if done < total else f"in {self.format_interval(elapsed)}",
+                "speed": _speed(rate, self.nbytes, elapsed),
+            }
+
+        def refresh(self, nolock: bool = False, lock_args: Any = None) -> Any:
+            # tqdm's own would keep the lock where Ctrl-C comes while it draws.
+            with contextlib.nullcontext() if nolock else self.get_lock():
+                return super().refresh(nolock=True, lock_args=lock_args)
+
+    return Line
+
+
 class _Tqdm:
-    """A bar of tqdm's: text, or a widget."""
+    """A bar of tqdm's."""
 
     def __init__(self, what: str, done: int, total: int) -> None:
-        class Line(_tqdm()):  # type: ignore[misc]  # tqdm has no types
-            # It is drawn when there is news. A thread of tqdm's would outlive it.
-            monitor_interval = 0
-            nbytes = 0
-
-            @property
-            def format_dict(self) -> dict[str, Any]:
-                told: dict[str, Any] = super().format_dict
-                columns = told["ncols"]
-                narrow = isinstance(columns, int) and columns < _ENOUGH
-                return told | {
-                    "bar_format": _NARROW if narrow else _WIDE,
-                    "counted": f"{told['n']:,}/{told['total']:,}",
-                    "speed": _speed(_rate(told), self.nbytes, told["elapsed"]),
-                }
-
-            def refresh(self, nolock: bool = False, lock_args: Any = None) -> Any:
-                # tqdm's own would keep the lock where Ctrl-C comes while it draws.
-                with contextlib.nullcontext() if nolock else self.get_lock():
-                    return super().refresh(nolock=True, lock_args=lock_args)
-
-        self._line = Line(
+        self._line = _line_of_tqdm()(
             desc=what,
             total=total,
             initial=done,
@@ -140,7 +149,7 @@ class _Tqdm:
 
     def begins(self, what: str, done: int, total: int) -> None:
         line = self._line
-        line.desc, line.nbytes = what, 0
+        line.desc, line.nbytes, line.initial = what, 0, 0
         line.reset(total)
         line.initial = line.n = line.last_print_n = done
         line.refresh()
