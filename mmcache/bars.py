@@ -87,9 +87,12 @@ def _speed(rate: float, nbytes: int, elapsed: float) -> str:
     >>> _speed(1234.5, 20_000_000, 2.0), _speed(0.25, 0, 8.0)
     ('1,234 pictures/s, 10 MB/s', '0.2 pictures/s')
     """
-    told = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" if rate else "?"  # noqa: PLR2004
-    written = f", {nbytes / 1e6 / elapsed:,.0f} MB/s" if nbytes and elapsed else ""
-    return f"{told} pictures/s{written}"
+    written = f", {_few_digits(nbytes / 1e6 / elapsed)} MB/s" if nbytes and elapsed else ""
+    return f"{_few_digits(rate) if rate else '?'} pictures/s{written}"
+
+
+def _few_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"  # noqa: PLR2004  # has two digits
 
 
 def _tqdm() -> Any:
@@ -169,7 +172,7 @@ class _Tqdm:
 
 
 class _Marimo:
-    """A bar of marimo's own; what it does not show of ours stands below its title."""
+    """A bar of marimo's own."""
 
     def __init__(self, what: str, done: int, total: int) -> None:
         self._drawn = self._of(what, done, total)
@@ -186,7 +189,7 @@ class _Marimo:
         left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
         self._drawn.update(
             increment=done - self._drawn.current,
-            subtitle=f"{done:,}/{total:,}, {_speed(rate, nbytes, elapsed)}{left}",
+            subtitle=f"{_speed(rate, nbytes, elapsed)}{left}",
         )
 
     def ends(self, *, stays: bool) -> None:
@@ -198,8 +201,9 @@ class _Marimo:
         import marimo  # noqa: PLC0415  # it runs this very cell
 
         self._since, self._initial = monotonic(), done
+        # It counts, and below its title is room for what it would not say as the others do.
         shown: Any = marimo.status.progress_bar(
-            total=total, title=what, subtitle=f"{done:,}/{total:,}", show_rate=False, show_eta=False
+            total=total, title=what, show_rate=False, show_eta=False
         )
         drawn = shown.__enter__()
         if done:
