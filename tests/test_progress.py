@@ -309,7 +309,7 @@ if os.isatty(0):  # Ctrl-C comes from the terminal
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from mmcache import progress, tasks
 from mmcache.workers import spans
-progress._OFTEN, spans.PATIENCE = 0, -1
+progress._OFTEN, progress._SOON, spans.PATIENCE = 0, 1e9, -1
 decode, gate = tasks.decode_flagged, os.open(os.environ["GATE"], os.O_RDWR)
 def waiting(*args, **kwargs):
     os.read(gate, 1)
