@@ -236,11 +236,12 @@ def test_a_failure_among_slow_pictures_keeps_its_name(partly_broken, tmp_path, m
 
 
 def test_ctrl_c_within_a_span_keeps_what_is_done_of_it(painted, tmp_path, monkeypatch):
-    told = decoded(monkeypatch)
+    told, came = decoded(monkeypatch), []
     decode = mmcache.tasks.decode_flagged
 
     def interrupted(*args, **kwargs):
-        if len(told) == 5:
+        if len(told) == 5 and not came:
+            came.append(True)
             raise KeyboardInterrupt
         return decode(*args, **kwargs)
 
@@ -292,8 +293,8 @@ def test_nothing_is_missed_where_there_is_no_standard_error_at_all(painted, tmp_
 
 
 def test_a_closed_standard_error_is_no_terminal(painted, tmp_path, monkeypatch):
-    closed = Terminal()
-    closed.close()
+    with open(os.devnull, "w") as closed:  # noqa: PTH123  # not a path of anybody's
+        pass
     monkeypatch.setattr(sys, "stderr", closed)
     mmcache.build(painted, tmp_path / "a.mmc", size=64)
 
@@ -413,7 +414,7 @@ def test_a_bar_fits_the_terminal_and_leaves_one_line(painted, tmp_path, on_termi
     assert bars[0].startswith("building: 100%|")
     assert "█" in bars[0]
     assert all(len(line) <= columns for line in re.split("[\r\n]+", on.said) if "/24" in line)
-    assert ("pictures/s" in bars[0]) == (columns >= 80)
+    assert re.search(r"pictures/s, .* MB/s\]$" if columns >= 80 else r" in \d\d:\d\d$", bars[0])
     assert not [line for line in lines if "headers" in line]
 
 
