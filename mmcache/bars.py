@@ -140,7 +140,9 @@ class _Tqdm:
     """A bar of tqdm's."""
 
     def __init__(self, what: str, done: int, total: int) -> None:
-        self._line = _line_of_tqdm()(
+        kind = _line_of_tqdm()
+        widget = "tqdm_notebook" in [one.__name__ for one in kind.__mro__]
+        self._line = kind(
             desc=what,
             total=total,
             initial=done,
@@ -148,7 +150,9 @@ class _Tqdm:
             smoothing=0.1,  # of the last ten or so
             file=_file(),
             dynamic_ncols=not _in_kernel(),
+            **({"display": False} if widget else {}),
         )
+        self._shown = _displayed(self._line.container) if widget else None
 
     def begins(self, what: str, done: int, total: int) -> None:
         line = self._line
@@ -167,8 +171,21 @@ class _Tqdm:
         line.update(done - line.n)
 
     def ends(self, *, stays: bool) -> None:
-        self._line.leave = stays
-        self._line.close()
+        line = self._line
+        line.leave = stays
+        line.close()
+        if self._shown is not None:
+            # A saved notebook keeps no widget, but the text beside it: how it stood when it ended.
+            left = stays or line.n < line.total
+            self._shown.update(line.container if left else {"text/plain": ""}, raw=not left)
+
+
+def _displayed(widget: Any) -> Any:
+    """Display a widget, and return what its display can be changed by."""
+    from IPython import display  # noqa: PLC0415  # whoever asks for it runs in a kernel
+
+    shown: Any = display.display
+    return shown(widget, display_id=True)
 
 
 class _Marimo:

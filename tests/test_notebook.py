@@ -59,6 +59,19 @@ def test_a_build_shows_a_bar_and_no_warning_about_widgets(outputs):
     assert "Warning" not in bar
 
 
+def test_a_saved_notebook_tells_how_a_bar_ended(outputs):
+    pytest.importorskip("ipywidgets", reason="not installed here: ipywidgets")
+    # It keeps no widget, but the text beside it.
+    built, opened = outputs(
+        "import mmcache; mmcache.build('photos', 'a.mmc', size=64)",
+        "mmcache.build('photos', 'a.mmc', size=64)",
+    )
+    bar = printed(built) + shown(built, "text/plain")
+    assert "12/12" in bar
+    assert "0/12" not in bar
+    assert "0/12" not in printed(opened) + shown(opened, "text/plain")
+
+
 def test_a_plan_a_cache_and_a_slice_show_themselves_as_html(outputs):
     plan, cache, part = outputs(
         "import mmcache; mmcache.plan('photos', 'a.mmc', progress=False)",
