@@ -41,7 +41,7 @@ from mmcache.tasks import (
     copy_records,
     make_records,
 )
-from mmcache.workers import is_ours, results
+from mmcache.workers import is_ours, results, under_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -300,7 +300,8 @@ class Filling:
                 )
             ) as spans,
         ):
-            for made in spans:
+
+            def take(made: Pixels) -> None:
                 ahead.waited(made.waited, len(made.givers))
                 for giver in set(made.givers):
                     if giver == DECODED:
@@ -310,6 +311,14 @@ class Filling:
                         matches[giver].taken += made.givers.count(giver)
                 notes.rows(made.step(), len(made.givers), made.nbytes)
                 self._take_failures(made)
+
+            try:
+                for made in spans:
+                    take(made)
+            except KeyboardInterrupt as interruption:
+                for made in under_way(spans, interruption):
+                    take(made)
+                raise
 
     def _take_failures(self, made: Pixels) -> None:
         failures = [(made.start + index, reason) for index, reason in made.failures]

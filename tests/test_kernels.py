@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import sys
+import tempfile
 
 import pytest
 import zmq
@@ -70,7 +71,10 @@ class Kernel(Gate):
 
     def __init__(self, folder):
         super().__init__(folder / "begun")
-        self._manager = KernelManager(kernel_name="python3")
+        # By sockets in a folder, whose names are short: two tests may find the same port free.
+        self._sockets = tempfile.TemporaryDirectory(dir="/tmp")
+        ip = f"{self._sockets.name}/k"
+        self._manager = KernelManager(kernel_name="python3", transport="ipc", ip=ip)
         ours = self.environment | {"IPYTHONDIR": str(folder / "ipython")}
         self._manager.start_kernel(cwd=folder, env=os.environ | ours)
         self._client = self._manager.client()
@@ -82,6 +86,7 @@ class Kernel(Gate):
         self.let_go(1000)
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=True)
+        self._sockets.cleanup()
         super().close()
 
     def begin(self, cell):
@@ -137,7 +142,7 @@ class Kernel(Gate):
         """Tell whether the kernel's heart answers."""
         with zmq.Context() as context, context.socket(zmq.REQ) as heart:
             heart.linger = 0
-            heart.connect(f"tcp://127.0.0.1:{self._manager.hb_port}")
+            heart.connect(f"ipc://{self._manager.ip}-{self._manager.hb_port}")
             heart.send(b"ping")
             return bool(heart.poll(60_000)) and heart.recv() == b"ping"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import io
@@ -20,7 +21,7 @@ import pytest
 from stopping import decoded
 
 import mmcache
-from mmcache import progress
+from mmcache import filling, progress, tasks
 from mmcache.progress import progress_of
 from mmcache.stores.publishing import work_path
 from mmcache.workers import spans
@@ -237,7 +238,7 @@ def test_a_failure_among_slow_pictures_keeps_its_name(partly_broken, tmp_path, m
 
 def test_ctrl_c_within_a_span_keeps_what_is_done_of_it(painted, tmp_path, monkeypatch):
     told, came = decoded(monkeypatch), []
-    decode = mmcache.tasks.decode_flagged
+    decode = tasks.decode_flagged
 
     def interrupted(*args, **kwargs):
         if len(told) == 5 and not came:
@@ -246,7 +247,7 @@ def test_ctrl_c_within_a_span_keeps_what_is_done_of_it(painted, tmp_path, monkey
         return decode(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mmcache.tasks, "decode_flagged", interrupted)
+        patch.setattr(tasks, "decode_flagged", interrupted)
         patch.setattr(spans, "PATIENCE", 1e9)
         with pytest.raises(KeyboardInterrupt):
             mmcache.build(painted, tmp_path / "a.mmc", size=64, executor="serial")
@@ -256,6 +257,33 @@ def test_ctrl_c_within_a_span_keeps_what_is_done_of_it(painted, tmp_path, monkey
     )
     assert (5, 24) in calls
     assert len(told) == 24
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+@pytest.mark.usefixtures("noted_at_once")
+def test_ctrl_c_while_a_bar_is_drawn_keeps_what_is_under_way(
+    painted, tmp_path, monkeypatch, executor
+):
+    settings = {"size": 64, "executor": executor, "workers": 2}
+
+    def stop(done, _):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    made, keeps = [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(spans, "PATIENCE", -1)
+        patch.setattr(filling, "_SPAN_ROWS", 1)
+        step = tasks.Pixels.step
+        patch.setattr(tasks.Pixels, "step", lambda one: made.extend(one.givers) or step(one))
+        with pytest.raises(KeyboardInterrupt):
+            mmcache.build(painted, tmp_path / "a.mmc", **settings, progress=stop)
+    mmcache.build(
+        painted, tmp_path / "a.mmc", **settings, progress=lambda done, _: keeps.append(done)
+    )
+    assert len(made) > 3
+    assert len(made) in keeps
+    assert not {*range(1, len(made))} & {*keeps}
 
 
 # Where nobody looks on -----------------------------------------------------------------------
@@ -357,6 +385,7 @@ class OnTerminal:
             stdin=theirs, stdout=theirs, stderr=theirs,
         )  # fmt: skip
         os.close(theirs)
+        self._letters = codecs.getincrementaldecoder("utf-8")()
         self.said = ""
 
     def let_go(self, pictures):
@@ -366,13 +395,17 @@ class OnTerminal:
         """Read until something is said; all of it where the command ends before."""
         while not re.search(pattern, self.said):
             try:
-                more = os.read(self._end, 1 << 16).decode()
+                if not self._heard():
+                    break
             except OSError:  # the other end is closed
                 break
-            if not more:
-                break
-            self.said += more
         assert re.search(pattern, self.said), self.said
+
+    def _heard(self):
+        """Read what is said next, and tell whether there was anything."""
+        more = os.read(self._end, 1 << 16)
+        self.said += self._letters.decode(more)
+        return bool(more)
 
     def ctrl_c(self):
         os.write(self._end, b"\x03")
@@ -387,9 +420,8 @@ class OnTerminal:
                 if letting_go and not select.select([self._end], [], [], 0.3)[0]:
                     self.let_go(1)
                     continue
-                if not (more := os.read(self._end, 1 << 16).decode()):
+                if not self._heard():
                     break
-                self.said += more
         status = self._process.wait(60)
         lines = self.said.replace("\r\n", "\n").split("\n")
         return [line.rstrip("\r").rpartition("\r")[2] for line in lines], status

@@ -233,9 +233,8 @@ def test_a_worker_that_is_killed_in_a_build_is_replaced_and_nothing_is_lost(
     monkeypatch.setattr(processes, "_started", lambda fd: started.append(start(fd)) or started[-1])
 
     def kill(done, total):
-        if (
-            0 < done < total and len(started) < 6
-        ):  # none is given up that is killed before it begins
+        # None is given up that is killed before it begins.
+        if 0 < done < total and len(started) < 6:
             started[-1].kill()
 
     cache = mmcache.build(

@@ -26,6 +26,7 @@ __all__ = [
     "in_time",
     "is_ours",
     "results",
+    "under_way",
     "worker_count",
 ]
 
@@ -149,6 +150,16 @@ def results(
         raise
     finally:
         _ended(pending)
+
+
+def under_way(outcomes: Generator[Result], interruption: KeyboardInterrupt) -> Generator[Result]:
+    """Yield what :func:`results` still has when Ctrl-C came while an outcome was looked at.
+
+    Nothing, where it came to *outcomes* itself, which then has yielded all.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        yield outcomes.throw(interruption)
+        yield from outcomes
 
 
 def _ended(pending: Iterable[Future[Result]]) -> Iterable[Future[Result]]:
