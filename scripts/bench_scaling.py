@@ -112,7 +112,7 @@ def filled(plan: Plan, work: Path, pool: Executor, workers: int, count: int) -> 
         )
         filling.count = count
         filling.prepare()
-        filling.fill(pool, workers, Shown())
+        filling.fill(pool, workers, Shown(), "building")
         unfinished.begun.clear()
     return filling.run
 

@@ -196,16 +196,23 @@ def test_a_cell_that_is_interrupted_goes_on_where_it_was(kernel, folder, executo
     assert len(mmcache.open(folder / "a.mmc")) == COUNT
 
 
-# Where it is that each waits, slowly, so that there is a while in which to interrupt it.
+# Where it is that each waits, once it has told of itself, until the interruption has come.
 SLOW = """
-import time
+import signal, threading
 from concurrent.futures import ThreadPoolExecutor
 import mmcache
 from mmcache import copying, sources
 
+come, begun = threading.Event(), threading.Event()
+
+def comes(*_):
+    come.set()
+    raise KeyboardInterrupt
+
 def slow(function):
     def slowly(*args, **kwargs):
-        time.sleep(0.3)
+        if begun.is_set():
+            come.wait(60)
         return function(*args, **kwargs)
     return slowly
 
@@ -215,9 +222,11 @@ sources.Folder.stat, sources.Folder.open = slow(sources.Folder.stat), slow(sourc
 copying.write_at = slow(copying.write_at)
 
 def told(done, total):
+    begun.set()
     print("told of", done)
 """
 
+READY = "come.clear(); begun.clear(); signal.signal(signal.SIGINT, comes)"
 CALLS = [
     "plan('photos', progress=told)",
     "verify('a.mmc', progress=told)",
@@ -238,14 +247,16 @@ def test_whatever_takes_long_can_be_interrupted_and_leaves_nothing(kernel, folde
     kernel.run("cache = mmcache.open('a.mmc')")
     before = sorted(folder.iterdir())
     for call in CALLS:
-        kernel.begin(f"mmcache.{call}")
+        kernel.begin(
+            f"come.clear(); begun.clear(); signal.signal(signal.SIGINT, comes); mmcache.{call}"
+        )
         kernel.until("told of 0")
         kernel.interrupt()
         assert kernel.ended() == "KeyboardInterrupt", call
         assert kernel.said.count("\nerror: ") == 1
         assert "told of 24" not in kernel.said
         assert "left [] []" in kernel.run(LEFT)
-        assert sorted(folder.iterdir()) == before
+        assert sorted(folder.iterdir()) == before, call
 
 
 def test_a_cell_shows_what_is_done_while_it_runs_and_the_kernel_lives(kernel):

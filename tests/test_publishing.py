@@ -105,6 +105,34 @@ def test_what_failed_leaves_nothing(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("function", [Work._recover, Work._read])
+def test_an_interruption_before_the_work_has_begun_leaves_nothing(tmp_path, function):
+    def begin():
+        with Work(tmp_path / "out.mmc"):
+            pass
+
+    for step in interrupted_at_each_step(function, begin):
+        assert names(tmp_path) == [], f"after an interruption at step {step}"
+
+
+def test_an_interruption_before_the_work_has_begun_leaves_what_an_exchange_put_aside(tmp_path):
+    place = tmp_path / "out.mmc"
+    aside = work_path(place) / "old"
+
+    def begin():
+        with Work(place):
+            pass
+
+    for step in interrupted_at_each_step(Work._recover, begin):
+        found = [one for one in (place, aside) if one.exists()]
+        if step > 1:
+            assert [one.read_text() for one in found] == ["the only one"]
+        for one in found:
+            one.unlink()
+        work_path(place).mkdir(exist_ok=True)
+        aside.write_text("the only one")
+
+
 def test_an_old_generation_stays_when_the_exchange_fails(tmp_path, monkeypatch):
     place = tmp_path / "out.mmc"
     place.mkdir()

@@ -104,9 +104,23 @@ class Work:
                 )
             self._stood = identity(self.destination)
         except BaseException:
+            with contextlib.suppress(OSError):
+                self._not_begun()
             self.lock.release()
             raise
         return self
+
+    def _not_begun(self) -> None:
+        """Remove the folder, unless it is another's, or has what can be gone on with or put back.
+
+        So Ctrl-C that comes before the work has begun leaves nothing.
+        """
+        if self.lock.descriptor is None:
+            self.folder.rmdir()  # which an empty folder alone allows
+            return
+        stay = [Unfinished(self.folder / name).is_of_use for name in ("begun", "earlier")]
+        if not any(stay) and not os.path.lexists(self.folder / "old"):
+            self._remove()
 
     def _lock_folder(self) -> None:
         for _ in range(_TRIES):
@@ -193,6 +207,10 @@ class Work:
         self.forget_earlier()
         self.begun.clear()
         removed(self.begun.folder)
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove the folder, and give the lock back."""
         if os.name == "posix":
             shutil.rmtree(self.folder, ignore_errors=True)
             self.lock.release()
