@@ -102,17 +102,22 @@ def selected(page, count):
 # The page ----------------------------------------------------------------------------------------
 
 
-def test_the_first_thumbnails_of_ten_million_come_in_a_second(browser, command):
-    times = []
-    for _ in range(3):
-        with page_of(browser) as page:
-            started = time.perf_counter()
-            page.goto(command[0])
-            page.wait_for_selector(".mmcache-cell[aria-label]")
-            times.append(time.perf_counter() - started)
-            assert shown(page)[:8] == list(range(8))
-            assert page.locator(".mmcache-count").inner_text() == "10,000,000 pictures"
-    assert min(times) < 1.0
+def test_the_first_thumbnails_of_ten_million_come_in_a_second(browser, command, uniform):
+    times = {"10,000,000 pictures": [], "24 pictures": []}
+    with Server(uniform) as few:
+        threading.Thread(target=few.serve_forever, args=(0.05,), daemon=True).start()
+        for url, count in [(command[0], "10,000,000 pictures"), (few.url, "24 pictures")] * 3:
+            with page_of(browser) as page:
+                started = time.perf_counter()
+                page.goto(url)
+                page.wait_for_selector(".mmcache-cell[aria-label]")
+                times[count].append(time.perf_counter() - started)
+                assert shown(page)[:8] == list(range(8))
+                assert page.locator(".mmcache-count").inner_text() == count
+        few.shutdown()
+    # Or, where the machine is a slow one, about as soon as those of 24.
+    many, those = (min(some) for some in times.values())
+    assert many < max(1.0, 2 * those)
 
 
 def test_a_thumbnail_looks_like_its_picture(page, large):
