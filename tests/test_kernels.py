@@ -165,7 +165,7 @@ import os, threading
 from pathlib import Path
 children = "".join(one.read_text() for one in Path("/proc/self/task").glob("*/children"))
 threads = [one.name for one in threading.enumerate() if one.name.startswith("mmcache")]
-print("left", children.split(), threads)
+print(f"left {children.split()} {threads}")  # one piece: two may come in two messages
 """
 
 
@@ -223,7 +223,7 @@ copying.write_at = slow(copying.write_at)
 
 def told(done, total):
     begun.set()
-    print("told of", done)
+    print(f"told of {done}")
 """
 
 READY = "come.clear(); begun.clear(); signal.signal(signal.SIGINT, comes)"
