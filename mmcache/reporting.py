@@ -17,6 +17,7 @@ from mmcache.facts import counted, human_bytes
 from mmcache.geometry import Size
 from mmcache.progress import Progress, progress_of
 from mmcache.records import STAGES, printable
+from mmcache.sheet import evenly
 from mmcache.statistics import Stats, Tally, measured
 from mmcache.stores.payload import synced, written
 from mmcache.stores.publishing import Work, destination_of
@@ -442,7 +443,7 @@ def _samples(seen: _Seen) -> Iterator[str]:
     there = np.flatnonzero(counts).tolist()
     for label in there[:_CLASSES]:
         rows = np.flatnonzero(labels == label)
-        some = rows[np.linspace(0, len(rows) - 1, min(_OF_CLASS, len(rows))).astype(np.int64)]
+        some = rows[evenly(len(rows), _OF_CLASS)]
         yield f"<h3>{escape(printable(seen.cache.classes[label]))}</h3>"
         yield _sheet(seen.cache, some.tolist(), [""] * len(some), edge=_SMALL_EDGE)
     if len(there) > _CLASSES:

@@ -37,6 +37,7 @@ __all__ = [
 _GAP = 8
 _LINE = 14  # pixels of a line of text
 _LETTERS, _HEADING = 11, 14  # pixels that letters are high
+_HEAD = _HEADING + _GAP  # pixels of a heading's line
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 _CLEAR = (255, 255, 255, 0)
 _GREY = (118, 118, 118, 255)  # as far from white as from black: its contrast to each is 4.5
@@ -149,9 +150,6 @@ class _Page:
         """End a row, if one has begun."""
         if self.column:
             self.top, self.column = self.top + self.cell.height, 0
-
-
-_HEAD = _HEADING + _GAP
 
 
 # What is drawn, and what is written below it ---------------------------------------------------

@@ -128,7 +128,7 @@ def show(
     )
 
 
-def _sheet(drawn: Image.Image, sections: list[Section], masks: bool) -> Sheet:  # of two
+def _sheet(drawn: Image.Image, sections: list[Section], masks: bool) -> Sheet:
     """Make a picture a sheet: Pillow has no other way to make one of a class of one's own."""
     drawn.__class__ = Sheet
     sheet = cast("Sheet", drawn)

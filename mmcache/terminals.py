@@ -128,10 +128,8 @@ def _cell(section: Section, place: int, edge: int, way: str, *, masks: bool) -> 
     """Return the lines of a thumbnail and its caption, *edge* columns wide."""
     pictures: Any = section.pictures
     drawn = thumbnail(pictures[place], edge, masks=masks).convert("RGB")
-    left, right = (
-        " " * ((edge - drawn.width) // 2),
-        " " * (edge - drawn.width - (edge - drawn.width) // 2),
-    )
+    room = edge - drawn.width
+    left, right = " " * (room // 2), " " * (room - room // 2)
     lines = [f"{left}{line}{right}" for line in blocks(np.asarray(drawn), way)]
     return lines + [_padded(line, edge) for line in section.captions[place].split("\n")]
 
